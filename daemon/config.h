@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/config.h - what the operator wants, read once and checked as a whole
+ *
+ * From an INI file (GKeyFile), from options, or both (options win).  One table
+ * describes every group and key; the parser, --check, the manual's test and
+ * the error messages use it.  Immutable after loading.
+ */
+#ifndef DAEMON_CONFIG_H
+#define DAEMON_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <glib.h>
+#include "daemon/address.h"
+#include "daemon/tls.h"
+
+typedef enum { HANDOVER_SAFE, HANDOVER_FAST } Handover;
+
+typedef struct {
+    unsigned connect_ms;        /* TCP connect of any leg */
+    unsigned handshake_ms;      /* TLS and link hello */
+    unsigned first_bytes_ms;    /* an accepted QEMU connection says what it is */
+    unsigned idle_ms;           /* no byte on any channel; 0: never */
+    unsigned link_dead_ms;      /* no heartbeat from the peer */
+    unsigned qmp_ms;            /* an answer of a QEMU that is not in a sync */
+} ConfigTimeouts;
+
+typedef struct {
+    char *name;
+    Address *address;           /* NULL: it only ever connects to us */
+    char *certificate_name;     /* NULL: a fingerprint or PSK must say who */
+    char *fingerprint;          /* "sha256:…" or NULL */
+    char *psk_identity;         /* with [tls] psk=yes */
+    unsigned lanes;             /* 1..64 */
+    uint64_t rate;              /* bytes/s; 0 unlimited */
+    unsigned weight;
+} ConfigPeer;
+
+typedef struct {
+    char *name;
+    Address *qmp;               /* the QEMU's QMP socket */
+    Address *incoming;          /* where a destination QEMU shall listen; NULL: a
+                                   socket in the runtime directory */
+    unsigned channels;          /* multifd channels of the QEMU leg; 0: default */
+    char *uuid;                 /* refuse another one; NULL: any */
+} ConfigVm;
+
+typedef struct {
+    char *name;
+    Address *listen;            /* source QEMU connects here; NULL: from peer */
+    char *peer;                 /* the link's other end; NULL: none */
+    Address *connect;           /* destination QEMU; NULL: through peer */
+    unsigned channels;          /* K towards connect; 0: as many as came in */
+    unsigned lanes;             /* W over peer; 0: the peer's */
+    uint64_t rate;
+    unsigned weight;
+    bool tls;                   /* towards connect */
+    bool listen_tls;            /* on listen */
+    char *tls_directory;        /* of the QEMU leg; NULL: [tls] directory */
+    bool tls_psk;
+    char *tls_hostname;         /* name that connect's certificate must have; NULL: the host */
+    bool require_return_path;   /* refuse a stream without it; default no: warned about */
+} ConfigTunnel;
+
+typedef struct {
+    char *name;                 /* of this daemon; default: the host name */
+    Address *control;           /* default unix:/run/multiferry/control.sock */
+    char *runtime_directory;    /* default /run/multiferry */
+    uint64_t rate;              /* bytes/s; 0 unlimited */
+    uint64_t memory;            /* bytes for all migrations; default 512 MiB */
+    uint64_t migration_memory;  /* bytes for one migration; default 64 MiB */
+    unsigned max_migrations;    /* at once; default 64 */
+    Handover handover;          /* default of managed migrations */
+    ConfigTimeouts timeouts;
+
+    TlsConfig tls;              /* of the link and, by default, of QEMU legs */
+    bool has_tls;
+    Address *listen_link;       /* NULL: no peer can connect to us */
+
+    GPtrArray *peers;           /* of ConfigPeer */
+    GPtrArray *vms;             /* of ConfigVm */
+    GPtrArray *tunnels;         /* of ConfigTunnel */
+} Config;
+
+/* @file may be NULL; @overrides: "group.key=value" or "group NAME.key=value"
+ * strings from options, NULL-terminated, may be NULL; @tunnels: the arguments
+ * of --tunnel ("listen=…,connect=…,channels=8"), may be NULL. */
+Config *config_load(const char *file, const char *const *overrides,
+                    const char *const *tunnels, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+void config_free(Config *self);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Config, config_free)
+
+const ConfigPeer *config_find_peer(const Config *self, const char *name);
+const ConfigVm *config_find_vm(const Config *self, const char *name);
+const ConfigTunnel *config_find_tunnel(const Config *self, const char *name);
+
+/* The whole configuration as understood, defaults included, in the file's own
+ * syntax; for --check.  g_free(). */
+char *config_to_string(const Config *self);
+
+#endif

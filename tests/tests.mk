@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# How the tests are built and run; included by the Makefile.
+
+CLANG   ?= clang
+SECONDS ?= 60
+TESTB   := build-address-undefined
+GUEST   := $B/tests/guest/guest.elf
+
+setup:
+	@tests/setup.sh
+
+# ---- what tests need beside the programs --------------------------------
+
+$(GUEST): tests/guest/start.S tests/guest/guest.c tests/guest/guest.ld
+	@mkdir -p $(@D)
+	$(call say,GUEST,$@)$(MAKE) -s -C tests/guest OUT=$(abspath $(@D))
+
+$B/tests/net/wanem: tests/net/wanem.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) $(CFLAGS) -o $@ $<
+
+$B/tests/bench/%: tests/bench/%.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) -std=gnu11 -D_GNU_SOURCE -I. $(WARN) $(CFLAGS) -o $@ $< -pthread
+
+test-tools: $(GUEST) $B/tests/net/wanem
+
+# ---- make check ----------------------------------------------------------
+
+# The sanitizer flavour of everything, in its own build directory.
+check-unit:
+	$Q$(MAKE) --no-print-directory SAN=address,undefined run-unit T=$T
+
+check-fuzz:
+	$Q$(MAKE) --no-print-directory SAN=address,undefined run-fuzz
+
+.PHONY: run-unit run-fuzz
+run-unit: $(UNIT_TESTS)
+	@tests/run-unit '$T' $^
+
+run-fuzz: $(REPLAYS)
+	@for r in $^; do \
+	    name=$${r##*/replay-fuzz-}; \
+	    $$r tests/fuzz/corpus/$$name && echo "ok fuzz/$$name" || exit 1; \
+	done
+
+check-e2e: all test-tools
+	$Qtests/e2e/run --build $B $(if $T,--name $T)
+
+check: setup
+	$Qtests/check '$T'
+
+check-versions: all test-tools
+	$Qtests/e2e/versions --build $B
+
+demo: setup
+	$Q$(MAKE) --no-print-directory all test-tools
+	$Qtests/e2e/demo --build $B
+
+bench: setup
+	$Q$(MAKE) --no-print-directory all $B/tests/bench/flood
+	$Qtests/bench/run --build $B
+
+# ---- libFuzzer -----------------------------------------------------------
+
+FUZZB := build-fuzz
+fuzz:
+	$Qtest -n "$F" || { echo 'which one? make fuzz F=NAME, of: $(FUZZERS)' >&2; exit 2; }
+	@mkdir -p $(FUZZB)/corpus/$F
+	$Q$(MAKE) --no-print-directory B=$(FUZZB) CC=$(CLANG) SAN=fuzzer-no-link,address,undefined $(FUZZB)/$F
+	$(FUZZB)/$F -max_total_time=$(SECONDS) $(FUZZB)/corpus/$F tests/fuzz/corpus/$(F:fuzz-%=%)
+
+$(FUZZB)/fuzz-%: $(FUZZB)/tests/fuzz/fuzz-%.o $(DAEMON_OBJS) $(QMP_OBJS) $(WIRE_OBJS)
+	$(call say,LINK,$@)$(CC) -fsanitize=fuzzer,address,undefined $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
