@@ -38,10 +38,7 @@ def compare_ram(src, dst):
     """Both guests stand still: their RAM must be the same, byte for byte."""
     for q in (src, dst):
         check(not q.running(), 'compare_ram: %s is running' % q.name)
-    with open(src.save_ram(), 'rb') as f:
-        a = f.read()
-    with open(dst.save_ram(), 'rb') as f:
-        b = f.read()
+    a, b = src.ram(), dst.ram()
     check(len(a) == len(b) == src.ram_bytes, 'compare_ram: got %d and %d bytes, expected %d'
           % (len(a), len(b), src.ram_bytes))
     if a == b:

@@ -69,8 +69,6 @@ class Qemu(Process):
         self.guest = Guest(directory, name)
         self.ram_bytes = ram_kib * 1024
         self.qmp = None
-        self.wedged = False
-        self.incoming_address = None
         root, program = resolve(version)
         kernel = os.path.join(directory, 'guest.elf')
         shutil.copy(t.options.guest, kernel)
@@ -180,11 +178,14 @@ class Qemu(Process):
     def cont(self):
         self.qmp.cmd('cont')
 
-    def save_ram(self):
-        """The guest's RAM as a file; the guest should stand still."""
+    def ram(self):
+        """The guest's RAM as bytes; the guest should stand still."""
         path = os.path.join(self.dir, 'ram')
         self.qmp.cmd('pmemsave', val=0, size=self.ram_bytes, filename=path, timeout=30)
-        return path
+        with open(path, 'rb') as f:
+            data = f.read()
+        os.unlink(path)
+        return data
 
     def expect_failed_incoming(self, timeout=5):
         """A destination whose migration failed: it exits, or says 'failed'.

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""multiferryd and multiferry under test.
+
+The daemon gets a configuration file, an environment in which every sanitizer
+writes where we look, and a notification socket on which it must say READY=1.
+At the end of every case it must leave on SIGTERM with status 0, with no
+sanitizer report, no GLib criticals, and no socket in its directory.
+"""
+import glob
+import json
+import os
+import re
+import select
+import signal
+import socket
+import stat
+import subprocess
+import time
+
+from .case import Failure, Skip, check, wait_for
+from .process import Process
+from .qmp import Qmp
+
+COMPLAINTS = re.compile(
+    r'.*(-(CRITICAL|WARNING) \*\*|runtime error:|ERROR: \w+Sanitizer).*')
+
+
+def free_port():
+    """A TCP port of this host that nobody uses now.
+
+    For addresses that must be in a configuration before anybody listens; where
+    the kernel can be asked by the one who listens, let it.
+    """
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+def config_text(groups):
+    """{'daemon': {'name': 'dc1'}, 'peer dc2': {...}} as the INI that it is."""
+    return '\n'.join(
+        '[%s]\n%s' % (group, ''.join('%s=%s\n' % kv for kv in keys.items()))
+        for group, keys in groups.items())
+
+
+class NotifySocket:
+    """systemd's side of sd_notify, in the abstract namespace (no file)."""
+
+    def __init__(self, name):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        label = 'multiferry-e2e-%d-%s' % (os.getpid(), name)
+        self.sock.bind('\0' + label)
+        self.address = '@' + label
+        self.said = []
+
+    def wait(self, word, timeout, alive):
+        end = time.monotonic() + timeout
+        while word not in self.said:
+            if select.select([self.sock], [], [], 0.05)[0]:
+                self.said += self.sock.recv(65536).decode().split('\n')
+            elif not alive():
+                return False
+            elif time.monotonic() > end:
+                raise Failure('no %s in %g s, got %s' % (word, timeout, self.said))
+        return True
+
+    def close(self):
+        self.sock.close()
+
+
+class Daemon(Process):
+    """A multiferryd.
+
+    groups is its configuration (see config_text); [daemon] name and control
+    are filled in.  Without groups no file is used, only args.  Paths that the
+    daemon itself creates should be self.path(...): there we look for leftovers.
+    """
+
+    def __init__(self, t, name, groups=None, args=(), env=None, ready=True, prefix=()):
+        program = t.options.program('multiferryd')
+        if not program:
+            raise Skip('multiferryd in ' + t.options.build)
+        directory = os.path.join(t.dir, name)
+        os.makedirs(directory, exist_ok=True)       # path_of() may have made it
+        self.dir = directory
+        self.control_path = self.path('control.sock')
+        self.notify = NotifySocket(name)
+        self._qmp = None
+        words = [*prefix, program]
+        if groups is None:
+            words += ['--control', 'unix:' + self.control_path]
+        else:
+            words += ['--config', self.write_config(t, name, groups)]
+        super().__init__(t, name, [*words, *args], directory=directory,
+                         env=self._environment(env))
+        if ready and not self.notify.wait('READY=1', 20, self.alive):
+            raise Failure('%s: ended with %d before it was ready' % (name, self.popen.returncode))
+
+    @classmethod
+    def tunnel(cls, t, name, listen, connect, channels=None, **more):
+        """A daemon without a file: one tunnel, addresses as tcp:… or unix:…"""
+        text = 'listen=%s,connect=%s' % (listen, connect)
+        if channels:
+            text += ',channels=%d' % channels
+        return cls(t, name, args=['--tunnel', text], **more)
+
+    @staticmethod
+    def path_of(t, name, file):
+        """A path in the directory of a daemon that is not started yet."""
+        directory = os.path.join(t.dir, name)
+        os.makedirs(directory, exist_ok=True)
+        return os.path.join(directory, file)
+
+    def path(self, file):
+        return os.path.join(self.dir, file)
+
+    def write_config(self, t, name, groups):
+        daemon = {'name': name, 'control': 'unix:' + self.control_path}
+        daemon.update(groups.get('daemon', {}))
+        path = self.path('multiferryd.conf')
+        with open(path, 'w') as f:
+            f.write(config_text({**groups, 'daemon': daemon}))
+        return path
+
+    def _environment(self, env):
+        def options(name, text):
+            # What the caller's environment says comes last, and wins.
+            text += ':log_path=' + self.path('report.sanitizer')
+            return ':'.join(filter(None, [text, os.environ.get(name)]))
+        return {'NOTIFY_SOCKET': self.notify.address,
+                'ASAN_OPTIONS': options('ASAN_OPTIONS', 'detect_leaks=1:exitcode=99'),
+                'UBSAN_OPTIONS': options('UBSAN_OPTIONS', 'print_stacktrace=1:halt_on_error=1'),
+                'TSAN_OPTIONS': options('TSAN_OPTIONS', 'exitcode=99'),
+                **(env or {})}
+
+    @property
+    def qmp(self):
+        """A connection to the control socket, kept for the whole case."""
+        if not self._qmp:
+            self._qmp = Qmp.when_there(self.control_path, self.name, alive=self.alive)
+        return self._qmp
+
+    def link_address(self):
+        """HOST:PORT at which it listens for peers; the port may be kernel-chosen."""
+        return self.qmp.cmd('query-status')['link']['address']
+
+    def migrations(self):
+        return self.qmp.cmd('query-migrations')
+
+    def migrations_active(self):
+        """Those that are not over yet."""
+        over = ('completed', 'failed', 'cancelled')
+        return [m for m in self.migrations() if m.get('status', m.get('state')) not in over]
+
+    def assert_says(self, pattern, timeout=5):
+        """Its log has a line that matches: the operator was told."""
+        return wait_for(lambda: re.search(pattern, self.log_text()),
+                        '%s: a log line that matches %s' % (self.name, pattern), timeout)
+
+    def footprint(self):
+        """Descriptors and threads: the same before and after a migration."""
+        return self.n_fds(), self.n_threads()
+
+    def assert_footprint(self, before, timeout=3):
+        """Everything of a migration was freed (two may be spare, for GLib)."""
+        wait_for(lambda: self.n_fds() <= before[0] and self.n_threads() <= before[1] + 2,
+                 '%s: back to %d descriptors and %d threads, has %d and %d'
+                 % ((self.name,) + before + self.footprint()), timeout)
+
+    # ---- the end ----
+
+    def complaints(self):
+        """Sanitizer reports and GLib warnings."""
+        found = []
+        for path in sorted(glob.glob(self.path('report.sanitizer*'))):
+            with open(path, errors='replace') as f:
+                text = f.read()
+            summary = re.search('SUMMARY: .*|.*runtime error.*', text)
+            found.append(summary.group() if summary else text[:200])
+        found += [m.group() for m in COMPLAINTS.finditer(self.log_text())]
+        return found
+
+    def diagnosis(self):
+        parts = [super().diagnosis()] + ['%s: %s' % (self.name, c) for c in self.complaints()[:3]]
+        return '; '.join(p for p in parts if p) or None
+
+    def left_sockets(self):
+        return [os.path.join(d, n) for d, _, names in os.walk(self.dir) for n in names
+                if stat.S_ISSOCK(os.lstat(os.path.join(d, n)).st_mode)]
+
+    def terminate(self, timeout=10):
+        """SIGTERM, and all that must be true after it."""
+        if self.stopped:
+            self.sigcont()
+        self.popen.send_signal(signal.SIGTERM)
+        code = self.wait_exit(timeout)
+        self.may_be_dead = True
+        check(code == 0, '%s: ended with %d on SIGTERM, expected 0%s' % (
+            self.name, code, ''.join('; ' + c for c in self.complaints()[:3])))
+        left = self.left_sockets()
+        check(not left, '%s: left %s' % (self.name, ', '.join(left)))
+
+    def finish(self):
+        if self.alive():
+            self.terminate()
+        complaints = self.complaints()
+        check(not complaints, '%s: %s' % (self.name, '; '.join(complaints[:3])))
+        super().finish()
+
+    def destroy(self):
+        super().destroy()
+        self.notify.close()
+        if self._qmp:
+            self._qmp.close()
+
+
+class Client:
+    """The command multiferry, driven as an operator or a script would."""
+
+    def __init__(self, t, daemon):
+        self.t = t
+        self.program = t.options.program('multiferry')
+        if not self.program:
+            raise Skip('multiferry in ' + t.options.build)
+        self.socket = daemon.control_path
+
+    def words(self, *args):
+        return [self.program, '--socket', self.socket, *map(str, args)]
+
+    def run(self, *args, timeout=90):
+        """Returns (exit status, standard output, standard error)."""
+        self.t.log('multiferry ' + ' '.join(map(str, args)))
+        p = subprocess.run(self.words(*args), stdin=subprocess.DEVNULL, capture_output=True,
+                           text=True, timeout=timeout)
+        for line in (p.stdout + p.stderr).splitlines()[-40:]:
+            self.t.log('  | ' + line)
+        return p.returncode, p.stdout, p.stderr
+
+    def json(self, *args, timeout=90, status=0):
+        """Run with --json; returns what each line of its output says."""
+        code, out, err = self.run(*args, '--json', timeout=timeout)
+        check(code == status, 'multiferry %s: status %d, expected %d: %s'
+              % (args[0], code, status, err.strip()))
+        return [json.loads(line) for line in out.splitlines()]
+
+    def start(self, *args, name='client'):
+        """The same in the background: a Process, ended by the case."""
+        return Process(self.t, name, self.words(*args))
