@@ -31,7 +31,7 @@ typedef struct {
     Address *address;           /* NULL: it only ever connects to us */
     char *certificate_name;     /* NULL: a fingerprint or PSK must say who */
     char *fingerprint;          /* "sha256:…" or NULL */
-    char *psk_identity;         /* with [tls] psk=yes */
+    char *psk_identity;         /* with [tls] psk=yes: what it connects with */
     unsigned lanes;             /* 1..64 */
     uint64_t rate;              /* bytes/s; 0 unlimited */
     unsigned weight;
@@ -75,7 +75,7 @@ typedef struct {
     ConfigTimeouts timeouts;
 
     TlsConfig tls;              /* of the link and, by default, of QEMU legs */
-    bool has_tls;
+    bool has_tls;               /* tls.directory is set */
     Address *listen_link;       /* NULL: no peer can connect to us */
 
     GPtrArray *peers;           /* of ConfigPeer */
@@ -83,11 +83,28 @@ typedef struct {
     GPtrArray *tunnels;         /* of ConfigTunnel */
 } Config;
 
-/* @file may be NULL; @overrides: "group.key=value" or "group NAME.key=value"
+/* What a file may have; more is refused before it is looked at. */
+#define CONFIG_MAX_FILE_BYTES (1024u * 1024)
+/* Peers, VMs or tunnels; each of them. */
+#define CONFIG_MAX_OBJECTS 4096u
+
+/*
+ * @file may be NULL; @overrides: "group.key=value" or "group NAME.key=value"
  * strings from options, NULL-terminated, may be NULL; @tunnels: the arguments
- * of --tunnel ("listen=…,connect=…,channels=8"), may be NULL. */
+ * of --tunnel ("listen=…,connect=…,channels=8": the keys of [tunnel], and
+ * name=, which defaults to cli0, cli1, …; a comma in a value is doubled),
+ * NULL-terminated, may be NULL.
+ *
+ * G_FILE_ERROR: the file cannot be read.  G_OPTION_ERROR_BAD_VALUE: all else.
+ * Either message is fit to be shown as it is: it says where.
+ */
 Config *config_load(const char *file, const char *const *overrides,
                     const char *const *tunnels, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+/* The same from memory: @len bytes, any bytes; @where names them in messages. */
+Config *config_load_from_data(const char *data, size_t len, const char *where,
+                              const char *const *overrides,
+                              const char *const *tunnels, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 void config_free(Config *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Config, config_free)
@@ -97,7 +114,7 @@ const ConfigVm *config_find_vm(const Config *self, const char *name);
 const ConfigTunnel *config_find_tunnel(const Config *self, const char *name);
 
 /* The whole configuration as understood, defaults included, in the file's own
- * syntax; for --check.  g_free(). */
+ * syntax, so that loading it gives the same again; for --check.  g_free(). */
 char *config_to_string(const Config *self);
 
 #endif

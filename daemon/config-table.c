@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "daemon/config-table.h"
+
+#include <assert.h>
+#include <string.h>
+#include "daemon/config.h"
+#include "daemon/nearest.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define TIB (UINT64_C(1) << 40)
+#define SECOND_MS UINT64_C(1000)
+#define HOUR_MS (3600 * SECOND_MS)
+
+/* QEMU's own limit: the parameter multifd-channels is a uint8. */
+#define MAX_CHANNELS 255u
+#define MAX_LANES 64u
+#define MAX_WEIGHT 1000u
+
+static const ConfigKey daemon_keys[] = {
+    { "name", CONFIG_VALUE_NAME, offsetof(Config, name), NULL, 0, 0,
+      "What this daemon calls itself towards peers; default: the host name." },
+    { "control", CONFIG_VALUE_ADDRESS, offsetof(Config, control),
+      "unix:/run/multiferry/control.sock", 0, 0,
+      "Where the control socket listens." },
+    { "runtime-directory", CONFIG_VALUE_PATH,
+      offsetof(Config, runtime_directory), "/run/multiferry", 0, 0,
+      "Where the sockets of managed migrations are made." },
+    { "rate", CONFIG_VALUE_RATE, offsetof(Config, rate), "unlimited", 0, 0,
+      "The most that all migrations together put on the WAN." },
+    { "memory", CONFIG_VALUE_SIZE, offsetof(Config, memory), "512M",
+      8 * MIB, TIB, "The most that all migrations together hold." },
+    { "migration-memory", CONFIG_VALUE_SIZE,
+      offsetof(Config, migration_memory), "64M", 4 * MIB, TIB,
+      "The most that one migration holds." },
+    { "max-migrations", CONFIG_VALUE_NUMBER, offsetof(Config, max_migrations),
+      "64", 1, 4096, "How many migrations may run at once." },
+    { "handover", CONFIG_VALUE_HANDOVER, offsetof(Config, handover), "safe",
+      0, 0, "How a managed migration starts the destination's guest." },
+};
+
+static const ConfigKey timeouts_keys[] = {
+    { "connect", CONFIG_VALUE_TIME, offsetof(Config, timeouts.connect_ms),
+      "10s", 10, HOUR_MS, "Connecting, on any leg." },
+    { "handshake", CONFIG_VALUE_TIME, offsetof(Config, timeouts.handshake_ms),
+      "10s", 10, HOUR_MS, "TLS and the link's hello." },
+    { "first-bytes", CONFIG_VALUE_TIME,
+      offsetof(Config, timeouts.first_bytes_ms), "30s", 10, HOUR_MS,
+      "Until an accepted QEMU connection says what it is." },
+    { "idle", CONFIG_VALUE_TIME, offsetof(Config, timeouts.idle_ms),
+      "5min", 0, 24 * HOUR_MS, "No byte on any channel of a migration." },
+    { "link-dead", CONFIG_VALUE_TIME, offsetof(Config, timeouts.link_dead_ms),
+      "10s", 100, HOUR_MS, "No heartbeat from a peer." },
+    { "qmp", CONFIG_VALUE_TIME, offsetof(Config, timeouts.qmp_ms), "10s",
+      100, HOUR_MS, "A QEMU's answer to a command." },
+};
+
+static const ConfigKey tls_keys[] = {
+    { "directory", CONFIG_VALUE_PATH, offsetof(Config, tls.directory), NULL,
+      0, 0, "Where the certificates and keys are, under QEMU's names." },
+    { "psk", CONFIG_VALUE_TLS_KIND, offsetof(Config, tls.kind), "no", 0, 0,
+      "Pre-shared keys (keys.psk) instead of certificates." },
+    { "psk-username", CONFIG_VALUE_TEXT, offsetof(Config, tls.psk_username),
+      NULL, 0, 0, "Which line of keys.psk we connect with; default: qemu." },
+    { "priority", CONFIG_VALUE_TEXT, offsetof(Config, tls.priority), NULL,
+      0, 0, "A GnuTLS priority string." },
+};
+
+static const ConfigKey listen_keys[] = {
+    { "link", CONFIG_VALUE_ADDRESS, offsetof(Config, listen_link), NULL, 0, 0,
+      "Where peers connect to us." },
+};
+
+static const ConfigKey peer_keys[] = {
+    { "address", CONFIG_VALUE_ADDRESS, offsetof(ConfigPeer, address), NULL,
+      0, 0, "Where the peer listens; none: it only ever connects to us." },
+    { "certificate-name", CONFIG_VALUE_TEXT,
+      offsetof(ConfigPeer, certificate_name), NULL, 0, 0,
+      "The name that the peer's certificate must have." },
+    { "fingerprint", CONFIG_VALUE_FINGERPRINT,
+      offsetof(ConfigPeer, fingerprint), NULL, 0, 0,
+      "The SHA-256 fingerprint that the peer's certificate must have." },
+    { "psk-identity", CONFIG_VALUE_TEXT, offsetof(ConfigPeer, psk_identity),
+      NULL, 0, 0, "The line of keys.psk that the peer connects with." },
+    { "lanes", CONFIG_VALUE_NUMBER, offsetof(ConfigPeer, lanes), "4", 1,
+      MAX_LANES, "TCP connections for the pages of one migration." },
+    { "rate", CONFIG_VALUE_RATE, offsetof(ConfigPeer, rate), "unlimited",
+      0, 0, "The most that all migrations to this peer put on the WAN." },
+    { "weight", CONFIG_VALUE_NUMBER, offsetof(ConfigPeer, weight), "1", 1,
+      MAX_WEIGHT, "Share of the daemon's rate, against other peers." },
+};
+
+static const ConfigKey vm_keys[] = {
+    { "qmp", CONFIG_VALUE_ADDRESS, offsetof(ConfigVm, qmp), NULL, 0, 0,
+      "The QMP socket of the VM's QEMU." },
+    { "incoming", CONFIG_VALUE_ADDRESS, offsetof(ConfigVm, incoming), NULL,
+      0, 0, "Where the QEMU listens when it is a destination; default: a "
+      "socket in the runtime directory." },
+    { "channels", CONFIG_VALUE_NUMBER, offsetof(ConfigVm, channels), "0", 0,
+      MAX_CHANNELS, "Multifd channels of the QEMU leg; 0: the default." },
+    { "uuid", CONFIG_VALUE_UUID, offsetof(ConfigVm, uuid), NULL, 0, 0,
+      "Refuse a QEMU with another UUID." },
+};
+
+static const ConfigKey tunnel_keys[] = {
+    { "listen", CONFIG_VALUE_ADDRESS, offsetof(ConfigTunnel, listen), NULL,
+      0, 0, "Where the source QEMU connects." },
+    { "peer", CONFIG_VALUE_NAME, offsetof(ConfigTunnel, peer), NULL, 0, 0,
+      "The daemon at the other end; both give the tunnel the same name." },
+    { "connect", CONFIG_VALUE_ADDRESS, offsetof(ConfigTunnel, connect), NULL,
+      0, 0, "Where the destination QEMU listens." },
+    { "channels", CONFIG_VALUE_NUMBER, offsetof(ConfigTunnel, channels), "0",
+      0, MAX_CHANNELS, "Multifd channels towards connect; 0: as many as came "
+      "in." },
+    { "lanes", CONFIG_VALUE_NUMBER, offsetof(ConfigTunnel, lanes), "0", 0,
+      MAX_LANES, "TCP connections to the peer; 0: what [peer] says." },
+    { "rate", CONFIG_VALUE_RATE, offsetof(ConfigTunnel, rate), "unlimited",
+      0, 0, "The most that this tunnel puts on the WAN." },
+    { "weight", CONFIG_VALUE_NUMBER, offsetof(ConfigTunnel, weight), "1", 1,
+      MAX_WEIGHT, "Share of the peer's rate, against other migrations." },
+    { "tls", CONFIG_VALUE_BOOL, offsetof(ConfigTunnel, tls), "no", 0, 0,
+      "QEMU's TLS towards connect." },
+    { "listen-tls", CONFIG_VALUE_BOOL, offsetof(ConfigTunnel, listen_tls),
+      "no", 0, 0, "QEMU's TLS on listen." },
+    { "tls-directory", CONFIG_VALUE_PATH,
+      offsetof(ConfigTunnel, tls_directory), NULL, 0, 0,
+      "Credentials towards the QEMU; default: those of [tls]." },
+    { "tls-psk", CONFIG_VALUE_BOOL, offsetof(ConfigTunnel, tls_psk), "no",
+      0, 0, "Pre-shared keys towards the QEMU instead of certificates." },
+    { "tls-hostname", CONFIG_VALUE_TEXT, offsetof(ConfigTunnel, tls_hostname),
+      NULL, 0, 0, "The name that connect's certificate must have; default: "
+      "the host in connect." },
+    { "require-return-path", CONFIG_VALUE_BOOL,
+      offsetof(ConfigTunnel, require_return_path), "no", 0, 0,
+      "Refuse a stream without a return path instead of warning." },
+};
+
+#define KEYS(array) (array), G_N_ELEMENTS(array)
+
+const ConfigGroup config_table_groups[] = {
+    { "daemon", false, 0, 0, KEYS(daemon_keys),
+      "The daemon itself." },
+    { "timeouts", false, 0, 0, KEYS(timeouts_keys),
+      "How long to wait before a migration is given up." },
+    { "tls", false, 0, 0, KEYS(tls_keys),
+      "Credentials of the link, and of QEMU legs that have none." },
+    { "listen", false, 0, 0, KEYS(listen_keys),
+      "Where the daemon can be reached from the WAN." },
+    { "peer", true, sizeof(ConfigPeer), offsetof(Config, peers),
+      KEYS(peer_keys), "Another daemon." },
+    { "vm", true, sizeof(ConfigVm), offsetof(Config, vms), KEYS(vm_keys),
+      "A VM for managed migrations." },
+    { "tunnel", true, sizeof(ConfigTunnel), offsetof(Config, tunnels),
+      KEYS(tunnel_keys), "A way for migrations that others drive." },
+};
+const size_t config_table_n_groups = G_N_ELEMENTS(config_table_groups);
+
+/* The parser allocates them all alike. */
+static_assert(offsetof(ConfigPeer, name) == 0, "name must come first");
+static_assert(offsetof(ConfigVm, name) == 0, "name must come first");
+static_assert(offsetof(ConfigTunnel, name) == 0, "name must come first");
+
+const ConfigGroup *config_table_find_group(const char *name)
+{
+    for (size_t i = 0; i < config_table_n_groups; i++) {
+        if (strcmp(config_table_groups[i].name, name) == 0) {
+            return &config_table_groups[i];
+        }
+    }
+    return NULL;
+}
+
+const ConfigKey *config_table_find_key(const ConfigGroup *group,
+                                       const char *name)
+{
+    for (size_t i = 0; i < group->n_keys; i++) {
+        if (strcmp(group->keys[i].name, name) == 0) {
+            return &group->keys[i];
+        }
+    }
+    return NULL;
+}
+
+const char *config_table_suggest_group(const char *name)
+{
+    const char *known[G_N_ELEMENTS(config_table_groups) + 1] = { NULL };
+
+    for (size_t i = 0; i < config_table_n_groups; i++) {
+        known[i] = config_table_groups[i].name;
+    }
+    return nearest_find(name, known);
+}
+
+const char *config_table_suggest_key(const ConfigGroup *group,
+                                     const char *name)
+{
+    g_autofree const char **known = g_new0(const char *, group->n_keys + 1);
+
+    for (size_t i = 0; i < group->n_keys; i++) {
+        known[i] = group->keys[i].name;
+    }
+    return nearest_find(name, known);
+}

@@ -1,0 +1,504 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of operation: a Config starts with every field at its initial value
+ * from the table.  The file, the overrides and the tunnels from options are
+ * then applied in this order, one value at a time and by one function, so that
+ * each error can say where its value came from.  At the end the whole is
+ * checked once.
+ */
+#include "daemon/config.h"
+
+#include <string.h>
+#include "daemon/config-check.h"
+#include "daemon/config-scan.h"
+#include "daemon/config-table.h"
+
+static bool refuse(GError **error, const char *format, ...)
+    G_GNUC_PRINTF(2, 3);
+
+static bool refuse(GError **error, const char *format, ...)
+{
+    g_autofree char *message = NULL, *valid = NULL;
+    va_list ap;
+
+    va_start(ap, format);
+    message = g_strdup_vprintf(format, ap);
+    va_end(ap);
+    valid = g_utf8_make_valid(message, -1);
+    g_set_error_literal(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+                        valid);
+    return false;
+}
+
+/* --- the objects: making, finding, freeing --- */
+
+static GPtrArray *get_list(const Config *self, const ConfigGroup *group)
+{
+    return *(GPtrArray *const *)((const char *)self + group->list_offset);
+}
+
+/* A named group's object starts with its name. */
+static char *get_name(const void *object)
+{
+    return *(char *const *)object;
+}
+
+static void *find_object(const Config *self, const ConfigGroup *group,
+                         const char *name)
+{
+    GPtrArray *list = get_list(self, group);
+
+    for (unsigned i = 0; i < list->len; i++) {
+        if (strcmp(get_name(g_ptr_array_index(list, i)), name) == 0) {
+            return g_ptr_array_index(list, i);
+        }
+    }
+    return NULL;
+}
+
+static void set_initial_values(const ConfigGroup *group, void *object)
+{
+    for (size_t i = 0; i < group->n_keys; i++) {
+        const ConfigKey *key = &group->keys[i];
+
+        if (key->initial) {
+            g_autoptr(GError) error = NULL;
+            bool good = config_value_parse(key, key->initial, object, &error);
+
+            g_assert_no_error(error);   /* the table is ours */
+            g_assert(good);
+        }
+    }
+}
+
+static void *add_object(Config *self, const ConfigGroup *group,
+                        const char *name)
+{
+    void *object = g_malloc0(group->size);
+
+    *(char **)object = g_strdup(name);
+    set_initial_values(group, object);
+    g_ptr_array_add(get_list(self, group), object);
+    return object;
+}
+
+static void clear_values(const ConfigGroup *group, void *object)
+{
+    for (size_t i = 0; i < group->n_keys; i++) {
+        config_value_clear(&group->keys[i], object);
+    }
+}
+
+static void free_objects(Config *self, const ConfigGroup *group)
+{
+    GPtrArray *list = get_list(self, group);
+
+    for (unsigned i = 0; i < list->len; i++) {
+        void *object = g_ptr_array_index(list, i);
+
+        clear_values(group, object);
+        g_free(get_name(object));
+        g_free(object);
+    }
+    g_ptr_array_unref(list);
+}
+
+static Config *config_new(void)
+{
+    Config *self = g_new0(Config, 1);
+
+    self->peers = g_ptr_array_new();
+    self->vms = g_ptr_array_new();
+    self->tunnels = g_ptr_array_new();
+    self->tls.kind = TLS_X509;
+    self->tls.verify_peer = true;       /* no key turns it off */
+    for (size_t i = 0; i < config_table_n_groups; i++) {
+        if (!config_table_groups[i].named) {
+            set_initial_values(&config_table_groups[i], self);
+        }
+    }
+    return self;
+}
+
+void config_free(Config *self)
+{
+    if (!self) {
+        return;
+    }
+    for (size_t i = 0; i < config_table_n_groups; i++) {
+        const ConfigGroup *group = &config_table_groups[i];
+
+        if (group->named) {
+            free_objects(self, group);
+        } else {
+            clear_values(group, self);
+        }
+    }
+    g_free(self);
+}
+
+/* --- one group, one value --- */
+
+static bool refuse_group(const char *text, const char *kind, GError **error)
+{
+    const char *nearest = config_table_suggest_group(kind);
+    const ConfigGroup *group = nearest ? config_table_find_group(nearest) :
+                                         NULL;
+
+    if (!group) {
+        return refuse(error, "[%.100s]: unknown group, expected daemon, "
+                      "timeouts, tls, listen, peer NAME, vm NAME or tunnel "
+                      "NAME", text);
+    }
+    return refuse(error, "[%.100s]: unknown group, did you mean [%s%s]?", text,
+                  group->name, group->named ? " NAME" : "");
+}
+
+/* What @text ("tls", "peer dc2") stands for; a named object is made when it
+ * is not there yet. */
+static bool open_group(Config *self, const char *text,
+                       const ConfigGroup **ret_group, void **ret_object,
+                       GError **error)
+{
+    g_autofree char *kind = NULL, *name = NULL;
+    const ConfigGroup *group;
+    void *object = self;
+
+    config_scan_split_group(text, &kind, &name);
+    group = config_table_find_group(kind);
+    if (!group) {
+        return refuse_group(text, kind, error);
+    }
+    if (!group->named && name) {
+        return refuse(error, "[%.100s]: got a name, expected [%s] alone", text,
+                      kind);
+    }
+    if (group->named && (!name || !config_value_is_name(name))) {
+        return refuse(error, "[%.100s]: got %s, expected [%s NAME] with "
+                      CONFIG_VALUE_NAME_RULE, text,
+                      name ? "this name" : "no name", kind);
+    }
+    if (group->named) {
+        object = find_object(self, group, name);
+        if (!object && get_list(self, group)->len >= CONFIG_MAX_OBJECTS) {
+            return refuse(error, "[%.100s]: got one more, expected at most %u",
+                          text, CONFIG_MAX_OBJECTS);
+        }
+        object = object ? object : add_object(self, group, name);
+    }
+    *ret_group = group;
+    *ret_object = object;
+    return true;
+}
+
+/* @text is the group as it was written, for messages. */
+static bool set_value(const ConfigGroup *group, void *object,
+                      const char *text, const char *name, const char *value,
+                      GError **error)
+{
+    const ConfigKey *key = config_table_find_key(group, name);
+
+    if (!key) {
+        const char *nearest = config_table_suggest_key(group, name);
+
+        return refuse(error, "[%.100s] %.100s: unknown key%s%s%s", text, name,
+                      nearest ? ", did you mean '" : "",
+                      nearest ? nearest : "", nearest ? "'?" : "");
+    }
+    if (!config_value_parse(key, value, object, error)) {
+        g_prefix_error(error, "[%.100s] %s: ", text, name);
+        return false;
+    }
+    return true;
+}
+
+/* --- where values come from --- */
+
+static bool apply_file_group(Config *self, GKeyFile *file, const char *text,
+                             GError **error)
+{
+    g_auto(GStrv) keys = g_key_file_get_keys(file, text, NULL, error);
+    const ConfigGroup *group;
+    void *object;
+
+    if (!keys || !open_group(self, text, &group, &object, error)) {
+        return false;
+    }
+    for (char **key = keys; *key; key++) {
+        g_autofree char *value = g_key_file_get_string(file, text, *key,
+                                                       error);
+
+        if (!value) {
+            g_prefix_error(error, "[%.100s] %.100s: ", text, *key);
+            return false;
+        }
+        if (!set_value(group, object, text, *key, g_strstrip(value), error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool apply_data(Config *self, const char *data, size_t len,
+                       GError **error)
+{
+    g_autoptr(GKeyFile) file = g_key_file_new();
+    g_auto(GStrv) groups = NULL;
+
+    if (len > CONFIG_MAX_FILE_BYTES) {
+        return refuse(error, "got %zu bytes, expected at most %u", len,
+                      CONFIG_MAX_FILE_BYTES);
+    }
+    /* GKeyFile, to which len -1 is a string and 0 an assertion, never sees an
+     * empty file. */
+    if (len == 0) {
+        return true;
+    }
+    if (!config_scan(data, len, error) ||
+        !g_key_file_load_from_data(file, data, len, G_KEY_FILE_NONE, error)) {
+        return false;
+    }
+    groups = g_key_file_get_groups(file, NULL);
+    for (char **group = groups; *group; group++) {
+        if (!apply_file_group(self, file, *group, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* "peer dc2.lanes=8".  Names may have dots, keys have none. */
+static bool apply_override(Config *self, const char *option, GError **error)
+{
+    g_autofree char *text = g_strdup(option);
+    char *value = strchr(text, '='), *key;
+    const ConfigGroup *group;
+    void *object;
+
+    if (value) {
+        *value++ = '\0';
+    }
+    key = strrchr(text, '.');
+    if (!value || !key) {
+        return refuse(error, "got '%.100s', expected GROUP.KEY=VALUE or "
+                      "'GROUP NAME.KEY=VALUE'", option);
+    }
+    *key++ = '\0';
+    return open_group(self, text, &group, &object, error) &&
+           set_value(group, object, text, key, value, error);
+}
+
+/* "a=1,b=2,,3" to "a=1" and "b=2,3", as QEMU splits its options. */
+static GPtrArray *split_options(const char *text)
+{
+    GPtrArray *parts = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GString) part = g_string_new(NULL);
+
+    for (; *text; text++) {
+        if (*text == ',' && text[1] != ',') {
+            g_ptr_array_add(parts, g_strdup(part->str));
+            g_string_truncate(part, 0);
+            continue;
+        }
+        text += *text == ',';
+        g_string_append_c(part, *text);
+    }
+    g_ptr_array_add(parts, g_strdup(part->str));
+    return parts;
+}
+
+/* The first free one of cli0, cli1, … */
+static char *choose_tunnel_name(const Config *self)
+{
+    for (unsigned i = 0;; i++) {
+        g_autofree char *name = g_strdup_printf("cli%u", i);
+
+        if (!config_find_tunnel(self, name)) {
+            return g_steal_pointer(&name);
+        }
+    }
+}
+
+static char *take_tunnel_name(const Config *self, GPtrArray *parts,
+                              GError **error)
+{
+    g_autofree char *name = NULL;
+
+    for (unsigned i = 0; i < parts->len; i++) {
+        const char *part = g_ptr_array_index(parts, i);
+
+        if (g_str_has_prefix(part, "name=")) {
+            name = g_strdup(part + strlen("name="));
+            g_ptr_array_remove_index(parts, i);
+            break;
+        }
+    }
+    if (!name) {
+        return choose_tunnel_name(self);
+    }
+    if (config_find_tunnel(self, name)) {
+        refuse(error, "[tunnel %.64s]: got it twice, expected it once", name);
+        return NULL;
+    }
+    return g_steal_pointer(&name);
+}
+
+static bool apply_tunnel(Config *self, const char *option, GError **error)
+{
+    g_autoptr(GPtrArray) parts = split_options(option);
+    g_autofree char *name = take_tunnel_name(self, parts, error);
+    g_autofree char *text = g_strconcat("tunnel ", name, NULL);
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
+    const ConfigGroup *group;
+    void *object;
+
+    if (!name || !open_group(self, text, &group, &object, error)) {
+        return false;
+    }
+    for (unsigned i = 0; i < parts->len; i++) {
+        char *key = g_ptr_array_index(parts, i);
+        char *value = strchr(key, '=');
+
+        if (!value) {
+            return refuse(error, "got '%.100s', expected KEY=VALUE", key);
+        }
+        *value++ = '\0';
+        if (!g_hash_table_add(seen, key)) {
+            return refuse(error, "[%s] %.100s: got it twice, expected it once",
+                          text, key);
+        }
+        if (!set_value(group, object, text, key, value, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool apply_options(Config *self, const char *const *overrides,
+                          const char *const *tunnels, GError **error)
+{
+    for (; overrides && *overrides; overrides++) {
+        if (!apply_override(self, *overrides, error)) {
+            g_prefix_error(error, "option: ");
+            return false;
+        }
+    }
+    for (; tunnels && *tunnels; tunnels++) {
+        if (!apply_tunnel(self, *tunnels, error)) {
+            g_prefix_error(error, "--tunnel: ");
+            return false;
+        }
+    }
+    return true;
+}
+
+/* --- the whole --- */
+
+static void set_default_name(Config *self)
+{
+    const char *host = g_get_host_name();
+
+    if (!self->name) {
+        self->name = g_strdup(config_value_is_name(host) ? host :
+                                                           "multiferry");
+    }
+}
+
+/* @where NULL: there is no file. */
+static Config *load(const char *data, size_t len, const char *where,
+                    const char *const *overrides, const char *const *tunnels,
+                    GError **error)
+{
+    g_autoptr(Config) self = config_new();
+
+    if (where && !apply_data(self, data, len, error)) {
+        g_prefix_error(error, "%s: ", where);
+        return NULL;
+    }
+    if (!apply_options(self, overrides, tunnels, error)) {
+        return NULL;
+    }
+    set_default_name(self);
+    self->has_tls = self->tls.directory != NULL;
+    if (!config_check(self, error)) {
+        g_prefix_error(error, "%s: ", where ? where : "options");
+        return NULL;
+    }
+    return g_steal_pointer(&self);
+}
+
+Config *config_load_from_data(const char *data, size_t len, const char *where,
+                              const char *const *overrides,
+                              const char *const *tunnels, GError **error)
+{
+    return load(data, len, where, overrides, tunnels, error);
+}
+
+Config *config_load(const char *file, const char *const *overrides,
+                    const char *const *tunnels, GError **error)
+{
+    g_autofree char *data = NULL;
+    size_t len = 0;
+
+    /* The message names the file. */
+    if (file && !g_file_get_contents(file, &data, &len, error)) {
+        return NULL;
+    }
+    return load(data, len, file, overrides, tunnels, error);
+}
+
+const ConfigPeer *config_find_peer(const Config *self, const char *name)
+{
+    return find_object(self, config_table_find_group("peer"), name);
+}
+
+const ConfigVm *config_find_vm(const Config *self, const char *name)
+{
+    return find_object(self, config_table_find_group("vm"), name);
+}
+
+const ConfigTunnel *config_find_tunnel(const Config *self, const char *name)
+{
+    return find_object(self, config_table_find_group("tunnel"), name);
+}
+
+static void print_group(GKeyFile *file, const ConfigGroup *group,
+                        const char *text, const void *object)
+{
+    for (size_t i = 0; i < group->n_keys; i++) {
+        g_autofree char *value = config_value_to_string(&group->keys[i],
+                                                        object);
+
+        if (value) {
+            g_key_file_set_string(file, text, group->keys[i].name, value);
+        }
+    }
+}
+
+static void print_objects(GKeyFile *file, const ConfigGroup *group,
+                          const GPtrArray *list)
+{
+    for (unsigned i = 0; i < list->len; i++) {
+        const void *object = g_ptr_array_index(list, i);
+        g_autofree char *text = g_strconcat(group->name, " ",
+                                            get_name(object), NULL);
+
+        print_group(file, group, text, object);
+    }
+}
+
+char *config_to_string(const Config *self)
+{
+    g_autoptr(GKeyFile) file = g_key_file_new();
+
+    for (size_t i = 0; i < config_table_n_groups; i++) {
+        const ConfigGroup *group = &config_table_groups[i];
+
+        if (group->named) {
+            print_objects(file, group, get_list(self, group));
+        } else if (self->has_tls || strcmp(group->name, "tls") != 0) {
+            print_group(file, group, group->name, self);
+        }
+    }
+    return g_key_file_to_data(file, NULL, NULL);
+}
