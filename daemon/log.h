@@ -3,12 +3,16 @@
  * daemon/log.h - one line per state change, with fields a journal can search
  *
  * Goes to the journal when standard error is connected to it, else to standard
- * error as "LEVEL: message".  Any thread.  Never call it with guest memory or
- * key material.
+ * error as "level: message".  What GLib and the libraries on it log goes the
+ * same way.  Any thread.  Never call it with guest memory or key material.
+ *
+ * A message is one line of UTF-8: control characters and broken bytes in it,
+ * which may be a peer's, are escaped.
  */
 #ifndef DAEMON_LOG_H
 #define DAEMON_LOG_H
 
+#include <stdbool.h>
 #include <glib.h>
 
 typedef enum { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG } LogLevel;
@@ -22,7 +26,12 @@ typedef struct {
     const char *state;      /* MULTIFERRY_PHASE */
 } LogContext;
 
+/* Before the first thread starts.  Again only to change the level, any time. */
 void log_init(LogLevel level);
+
+/* "error", "warning", "info", "debug"; for options. */
+bool log_level_from_string(const char *text, LogLevel *ret_level);
+
 void log_message(LogLevel level, const LogContext *context, const char *format, ...)
     G_GNUC_PRINTF(3, 4);
 
