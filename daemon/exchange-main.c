@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/exchange-main.c - the main channel and the return path
+ *
+ * Bytes are looked at when they are pushed, before anybody can pull them, so a
+ * marker is known before its last byte can leave.  The parser only watches: what
+ * goes out is what came in.
+ */
+#include "daemon/exchange-private.h"
+
+#include "wire/error.h"
+
+enum { EVENTS_MAX = 8 };
+
+/* What the parser found in one push, told to the observer without the lock. */
+typedef struct {
+    unsigned n;
+    ExchangeEvent events[EVENTS_MAX];
+} Findings;
+
+static void add_finding(Findings *findings, ExchangeEvent event)
+{
+    /* Each kind happens once in a stream, so they cannot be too many. */
+    if (findings->n < EVENTS_MAX) {
+        findings->events[findings->n++] = event;
+    }
+}
+
+static void tell_findings(Exchange *self, const Findings *findings)
+{
+    for (unsigned i = 0; i < findings->n; i++) {
+        exchange_notify(self, findings->events[i]);
+    }
+}
+
+/* ---- looking at the stream --------------------------------------------------- */
+
+static bool found_configuration(Exchange *self, GError **error)
+{
+    uint64_t page_size = main_stream_get_page_size(self->main);
+
+    if (!multifd_geometry_init(&self->geometry, page_size ? page_size : 4096,
+                               error)) {
+        return false;
+    }
+    self->configured = true;
+    g_cond_broadcast(&self->state);
+    return true;
+}
+
+/* No channel so far although one would have to be there: there is no multifd. */
+static void decide_main_only(Exchange *self, Findings *findings)
+{
+    if (self->mode == EXCHANGE_UNDECIDED && self->channels_expected == 0) {
+        exchange_decide_locked(self, EXCHANGE_MAIN_ONLY);
+        add_finding(findings, EXCHANGE_EVENT_DECIDED);
+    }
+}
+
+static bool handle_event(Exchange *self, const MainEvent *event,
+                         Findings *findings, GError **error)
+{
+    switch (event->kind) {
+    case MAIN_EVENT_CONFIGURATION:
+        return found_configuration(self, error);
+    case MAIN_EVENT_RAMBLOCKS:
+        self->ramblocks = true;
+        if (!main_stream_has_return_path(self->main)) {
+            add_finding(findings, EXCHANGE_EVENT_NO_RETURN_PATH);
+        }
+        add_finding(findings, EXCHANGE_EVENT_RAMBLOCKS);
+        g_cond_broadcast(&self->state);
+        break;
+    case MAIN_EVENT_MARKER:
+        g_array_append_val(self->markers, event->offset);
+        g_cond_broadcast(&self->state);
+        break;
+    case MAIN_EVENT_PAGE_DATA:
+    case MAIN_EVENT_RAM_END:
+        decide_main_only(self, findings);
+        break;
+    case MAIN_EVENT_SWITCHOVER:
+        add_finding(findings, EXCHANGE_EVENT_SWITCHOVER);
+        break;
+    case MAIN_EVENT_POSTCOPY_RUN:
+        self->postcopy = true;
+        break;
+    case MAIN_EVENT_OPAQUE:
+        g_cond_broadcast(&self->state);
+        break;
+    case MAIN_EVENT_RETURN_PATH:
+    case MAIN_EVENT_POSTCOPY_ADVISE:
+        break;
+    }
+    return true;
+}
+
+static bool look_at(Exchange *self, const uint8_t *buf, size_t len,
+                    Findings *findings, GError **error)
+{
+    while (len > 0) {
+        MainEvent event;
+        bool has_event = false;
+        size_t used = 0;
+
+        if (!main_stream_feed(self->main, buf, len, &used, &event, &has_event,
+                              error)) {
+            g_prefix_error(error, "main channel: ");
+            return false;
+        }
+        if (has_event && !handle_event(self, &event, findings, error)) {
+            return false;
+        }
+        buf += used;
+        len -= used;
+    }
+    return true;
+}
+
+/* ---- main channel ---------------------------------------------------------- */
+
+/*
+ * Bytes that may be pulled now.  A marker whose first bytes are already gone
+ * holds back the rest of it, which does as well: half a record tells nothing.
+ */
+static size_t get_pullable(Exchange *self, bool gated)
+{
+    size_t held = byte_ring_get_held(&self->main_ring);
+
+    while (self->next_marker < self->markers->len) {
+        uint64_t offset = g_array_index(self->markers, uint64_t,
+                                        self->next_marker);
+        uint64_t number = self->markers_passed + 1;
+
+        if (gated && self->mode != EXCHANGE_MAIN_ONLY &&
+            epoch_barrier_synced_out(&self->barrier) < number) {
+            return offset > self->main_ring.out
+                   ? MIN(held, offset - self->main_ring.out) : 0;
+        }
+        if (offset >= self->main_ring.out + held) {
+            break;
+        }
+        self->next_marker++;
+        self->markers_passed++;
+    }
+    return held;
+}
+
+/* Forget markers that are behind, so that the array does not grow. */
+static void compact_markers(Exchange *self)
+{
+    if (self->next_marker >= 1024) {
+        g_array_remove_range(self->markers, 0, self->next_marker - 1);
+        self->next_marker = 1;
+    }
+}
+
+static size_t wait_main_space(Exchange *self, Findings *findings)
+{
+    while (!exchange_is_failed(self) &&
+           byte_ring_get_space(&self->main_ring) == 0) {
+        decide_main_only(self, findings);
+        if (findings->n > 0) {
+            break;      /* the observer is told before we wait */
+        }
+        g_cond_wait(&self->main_space, &self->lock);
+    }
+    return byte_ring_get_space(&self->main_ring);
+}
+
+static bool push_some(Exchange *self, const uint8_t **buf, size_t *len,
+                      Findings *findings, GError **error)
+{
+    size_t n = MIN(*len, wait_main_space(self, findings));
+
+    if (exchange_is_failed(self)) {
+        return true;
+    }
+    if (!look_at(self, *buf, n, findings, error)) {
+        return false;
+    }
+    byte_ring_write(&self->main_ring, *buf, n);
+    *buf += n;
+    *len -= n;
+    g_cond_broadcast(&self->main_data);
+    return true;
+}
+
+bool exchange_main_push(Exchange *self, const uint8_t *buf, size_t len)
+{
+    bool ok = true;
+
+    while (ok && len > 0) {
+        Findings findings = { 0 };
+        GError *error = NULL;
+
+        g_mutex_lock(&self->lock);
+        ok = push_some(self, &buf, &len, &findings, &error);
+        ok = ok && !exchange_is_failed(self);
+        g_mutex_unlock(&self->lock);
+        tell_findings(self, &findings);
+        if (error) {
+            exchange_fail(self, error);
+        }
+    }
+    return ok;
+}
+
+void exchange_main_end(Exchange *self)
+{
+    g_mutex_lock(&self->lock);
+    self->stats.main_ended = true;
+    g_cond_broadcast(&self->main_data);
+    g_cond_broadcast(&self->state);
+    g_mutex_unlock(&self->lock);
+    exchange_notify(self, EXCHANGE_EVENT_MAIN_ENDED);
+}
+
+bool exchange_main_wait(Exchange *self)
+{
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    while (!exchange_is_failed(self) && !self->stats.main_ended &&
+           byte_ring_get_held(&self->main_ring) == 0) {
+        g_cond_wait(&self->main_data, &self->lock);
+    }
+    ok = !exchange_is_failed(self);
+    g_mutex_unlock(&self->lock);
+    return ok;
+}
+
+gssize exchange_main_pull(Exchange *self, uint8_t *buf, size_t max, bool gated)
+{
+    gssize n = -1;
+
+    g_mutex_lock(&self->lock);
+    while (!exchange_is_failed(self)) {
+        size_t pullable = get_pullable(self, gated);
+
+        if (pullable > 0) {
+            n = byte_ring_read(&self->main_ring, buf, MIN(pullable, max));
+            compact_markers(self);
+            g_cond_signal(&self->main_space);
+            break;
+        }
+        if (self->stats.main_ended &&
+            byte_ring_get_held(&self->main_ring) == 0) {
+            n = 0;
+            break;
+        }
+        g_cond_wait(&self->main_data, &self->lock);
+    }
+    g_mutex_unlock(&self->lock);
+    return n;
+}
+
+bool exchange_wait_geometry(Exchange *self, MultifdGeometry *ret)
+{
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    while (!exchange_is_failed(self) && !self->configured) {
+        g_cond_wait(&self->state, &self->lock);
+    }
+    ok = !exchange_is_failed(self);
+    *ret = self->geometry;
+    g_mutex_unlock(&self->lock);
+    return ok;
+}
+
+static GError *no_ramblocks_error(Exchange *self)
+{
+    return g_error_new(WIRE_ERROR, WIRE_ERROR_UNSUPPORTED,
+                       "main channel: cannot be followed to its RAM block list "
+                       "(%s), so multifd packets cannot be checked",
+                       main_stream_is_opaque(self->main)
+                       ? main_stream_get_opaque_reason(self->main)
+                       : "it ended");
+}
+
+const RamblockTable *exchange_wait_ramblocks(Exchange *self)
+{
+    const RamblockTable *table = NULL;
+    bool failed = false;
+
+    g_mutex_lock(&self->lock);
+    while (!exchange_is_failed(self) && !self->ramblocks &&
+           !main_stream_is_opaque(self->main) && !self->stats.main_ended) {
+        g_cond_wait(&self->state, &self->lock);
+    }
+    if (!exchange_is_failed(self)) {
+        if (self->ramblocks) {
+            table = main_stream_get_ramblocks(self->main);
+        } else {
+            failed = exchange_fail_locked(self, no_ramblocks_error(self));
+        }
+    }
+    g_mutex_unlock(&self->lock);
+    if (failed) {
+        exchange_notify(self, EXCHANGE_EVENT_FAILED);
+    }
+    return table;
+}
+
+/* ---- return path --------------------------------------------------------------- */
+
+bool exchange_return_push(Exchange *self, const uint8_t *buf, size_t len)
+{
+    bool ok = true;
+
+    g_mutex_lock(&self->lock);
+    return_path_feed(&self->return_path, buf, len);
+    self->stats.shut = return_path_has_shut(&self->return_path,
+                                            &self->stats.shut_value);
+    while (ok && len > 0) {
+        size_t n;
+
+        while (!exchange_is_failed(self) &&
+               byte_ring_get_space(&self->return_ring) == 0) {
+            g_cond_wait(&self->return_space, &self->lock);
+        }
+        ok = !exchange_is_failed(self);
+        n = ok ? byte_ring_write(&self->return_ring, buf, len) : 0;
+        buf += n;
+        len -= n;
+        g_cond_signal(&self->return_data);
+    }
+    g_mutex_unlock(&self->lock);
+    return ok;
+}
+
+void exchange_return_end(Exchange *self)
+{
+    g_mutex_lock(&self->lock);
+    self->stats.return_ended = true;
+    g_cond_broadcast(&self->return_data);
+    g_mutex_unlock(&self->lock);
+    exchange_notify(self, EXCHANGE_EVENT_RETURN_ENDED);
+}
+
+gssize exchange_return_pull(Exchange *self, uint8_t *buf, size_t max)
+{
+    gssize n = -1;
+
+    g_mutex_lock(&self->lock);
+    while (!exchange_is_failed(self)) {
+        if (byte_ring_get_held(&self->return_ring) > 0) {
+            n = byte_ring_read(&self->return_ring, buf, max);
+            g_cond_signal(&self->return_space);
+            break;
+        }
+        if (self->stats.return_ended) {
+            n = 0;
+            break;
+        }
+        g_cond_wait(&self->return_data, &self->lock);
+    }
+    g_mutex_unlock(&self->lock);
+    return n;
+}
+
+void exchange_return_delivered(Exchange *self)
+{
+    bool first = false;
+
+    g_mutex_lock(&self->lock);
+    if (self->stats.shut && !self->stats.shut_delivered &&
+        byte_ring_get_held(&self->return_ring) == 0) {
+        self->stats.shut_delivered = first = true;
+    }
+    g_mutex_unlock(&self->lock);
+    if (first) {
+        exchange_notify(self, EXCHANGE_EVENT_SHUT);
+    }
+}

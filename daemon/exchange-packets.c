@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/exchange-packets.c - multifd packets and SYNCs through the exchange
+ *
+ * Theory of operation: docs/architecture.md, "The exchange".  Two things keep it
+ * from standing still.  A push waits for memory only in the open epoch, whose
+ * packets the outbound channels are taking; a SYNC never waits for memory.  And
+ * an outbound channel that waits for work is in the open epoch: were it in an
+ * earlier one, a packet or its SYNC would be there for it.  So one signal for
+ * one new packet is enough, and only the end of an epoch wakes everybody.
+ */
+#include "daemon/exchange-private.h"
+
+#include "daemon/uuid.h"
+#include "wire/error.h"
+
+/* ---- joining ------------------------------------------------------------- */
+
+static bool check_join(const Exchange *self, const MultifdInit *init,
+                       GError **error)
+{
+    unsigned limit = self->channels_expected ? self->channels_expected
+                                             : MULTIFD_CHANNELS_MAX;
+
+    if (init->id >= limit) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "init packet: got channel id %u, allowed 0 to %u",
+                    init->id, limit - 1);
+        return false;
+    }
+    if (self->uuid_known &&
+        memcmp(self->uuid, init->uuid, MULTIFD_UUID_SIZE) != 0) {
+        g_autofree char *got = uuid_to_string(init->uuid);
+        g_autofree char *want = uuid_to_string(self->uuid);
+
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "init packet of channel %u: got uuid %s, expected %s",
+                    init->id, got, want);
+        return false;
+    }
+    for (unsigned i = 0; i < self->barrier.n_in; i++) {
+        if (self->id_of_in[i] == init->id) {
+            g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                        "init packet: channel id %u is already taken",
+                        init->id);
+            return false;
+        }
+    }
+    if (self->mode == EXCHANGE_MAIN_ONLY ||
+        (self->settled && self->barrier.closed != 1)) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "init packet of channel %u: came after the migration had "
+                    "begun with %u multifd channels", init->id,
+                    self->barrier.n_in);
+        return false;
+    }
+    return true;
+}
+
+bool exchange_join(Exchange *self, const MultifdInit *init, unsigned *ret_in,
+                   unsigned *ret_syncs_to_drop, GError **error)
+{
+    bool ok, complete = false;
+
+    g_mutex_lock(&self->lock);
+    ok = check_join(self, init, error);
+    if (ok) {
+        unsigned late = self->settled ? 1 : 0;
+
+        *ret_syncs_to_drop = late;
+        *ret_in = epoch_barrier_add_in(&self->barrier, late);
+        self->id_of_in[*ret_in] = init->id;
+        memcpy(self->uuid, init->uuid, MULTIFD_UUID_SIZE);
+        self->uuid_known = true;
+        complete = !self->settled &&
+                   self->barrier.n_in == self->channels_expected;
+        if (self->mode == EXCHANGE_UNDECIDED) {
+            exchange_decide_locked(self, EXCHANGE_MULTIFD);
+        }
+    }
+    g_mutex_unlock(&self->lock);
+    if (complete) {
+        exchange_settle(self);
+    }
+    return ok;
+}
+
+/* Ids must be 0 to N - 1: a gap means that a channel is missing. */
+static bool check_ids(const Exchange *self, GError **error)
+{
+    for (unsigned i = 0; i < self->barrier.n_in; i++) {
+        if (self->id_of_in[i] >= self->barrier.n_in) {
+            g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                        "multifd channels: got %u with ids up to %u; a "
+                        "connection is missing", self->barrier.n_in,
+                        self->id_of_in[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
+void exchange_settle(Exchange *self)
+{
+    GError *error = NULL;
+    bool failed = false, decided = false;
+
+    g_mutex_lock(&self->lock);
+    if (!self->settled && self->mode == EXCHANGE_MULTIFD) {
+        if (check_ids(self, &error)) {
+            self->settled = decided = true;
+            g_cond_broadcast(&self->state);
+            exchange_try_close_locked(self);
+        } else {
+            failed = exchange_fail_locked(self, error);
+        }
+    }
+    g_mutex_unlock(&self->lock);
+    if (failed) {
+        exchange_notify(self, EXCHANGE_EVENT_FAILED);
+    } else if (decided) {
+        exchange_notify(self, EXCHANGE_EVENT_DECIDED);
+    }
+}
+
+bool exchange_wait_settle_needed(Exchange *self)
+{
+    bool needed;
+
+    g_mutex_lock(&self->lock);
+    while (!exchange_is_failed(self) && !self->settled &&
+           self->mode != EXCHANGE_MAIN_ONLY &&
+           !(self->mode == EXCHANGE_MULTIFD && self->markers->len > 0)) {
+        g_cond_wait(&self->state, &self->lock);
+    }
+    needed = !exchange_is_failed(self) && !self->settled &&
+             self->mode == EXCHANGE_MULTIFD;
+    g_mutex_unlock(&self->lock);
+    return needed;
+}
+
+/* ---- inbound --------------------------------------------------------------- */
+
+static GQueue *queue_of(Exchange *self, uint64_t epoch)
+{
+    GQueue *queue = g_hash_table_lookup(self->queues, &epoch);
+
+    if (!queue) {
+        queue = g_queue_new();
+        g_hash_table_insert(self->queues, g_memdup2(&epoch, sizeof(epoch)),
+                            queue);
+    }
+    return queue;
+}
+
+static void enqueue(Exchange *self, uint64_t epoch, Packet *packet)
+{
+    uint64_t footprint = packet_get_footprint(packet);
+
+    self->stats.packets++;
+    self->stats.held += footprint;
+    self->stats.held_peak = MAX(self->stats.held_peak, self->stats.held);
+    if (packet->kind == PACKET_PAGES) {
+        self->stats.normal_pages += packet->header.normal_pages;
+        self->stats.zero_pages += packet->header.zero_pages;
+    } else {
+        self->stats.device_packets++;
+    }
+    g_queue_push_tail(queue_of(self, epoch), packet);
+    g_cond_signal(&self->work);
+}
+
+static void count_in(Exchange *self, unsigned in, const Packet *packet)
+{
+    self->stats.in[in].packets++;
+    self->stats.in[in].bytes += packet->payload_len;
+}
+
+bool exchange_push(Exchange *self, unsigned in, Packet *packet)
+{
+    uint64_t footprint = packet_get_footprint(packet);
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    while (!exchange_is_failed(self) &&
+           !epoch_barrier_in_may_push(&self->barrier, in)) {
+        g_cond_wait(&self->barrier_moved, &self->lock);
+    }
+    /* One packet always fits, however small the share. */
+    while (!exchange_is_failed(self) && self->stats.held > 0 &&
+           self->stats.held + footprint > self->memory) {
+        g_cond_wait(&self->space, &self->lock);
+    }
+    ok = !exchange_is_failed(self);
+    if (ok) {
+        count_in(self, in, packet);
+        enqueue(self, epoch_barrier_in_epoch(&self->barrier, in),
+                g_steal_pointer(&packet));
+    }
+    g_mutex_unlock(&self->lock);
+    packet_free(packet);
+    return ok;
+}
+
+void exchange_try_close_locked(Exchange *self)
+{
+    if (self->settled && epoch_barrier_try_close(&self->barrier)) {
+        g_cond_broadcast(&self->barrier_moved);
+        g_cond_broadcast(&self->work);
+    }
+}
+
+/* A channel that has ended cannot send the SYNC that the others will wait for. */
+static bool check_left_behind(const Exchange *self, GError **error)
+{
+    uint64_t most = 0;
+
+    for (unsigned i = 0; i < self->barrier.n_in; i++) {
+        most = MAX(most, self->barrier.in_syncs[i]);
+    }
+    for (unsigned i = 0; i < self->barrier.n_in; i++) {
+        if (self->left[i] && self->barrier.in_syncs[i] < most) {
+            g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                        "channel %u: ended after %" G_GUINT64_FORMAT " SYNCs, "
+                        "another channel sent %" G_GUINT64_FORMAT,
+                        self->id_of_in[i], self->barrier.in_syncs[i], most);
+            return false;
+        }
+    }
+    return true;
+}
+
+bool exchange_sync(Exchange *self, unsigned in)
+{
+    GError *error = NULL;
+    bool ok, failed = false;
+
+    g_mutex_lock(&self->lock);
+    while (!exchange_is_failed(self) &&
+           !epoch_barrier_in_may_push(&self->barrier, in)) {
+        g_cond_wait(&self->barrier_moved, &self->lock);
+    }
+    ok = !exchange_is_failed(self);
+    if (ok) {
+        self->stats.in[in].syncs++;
+        epoch_barrier_in_sync(&self->barrier, in);
+        if (check_left_behind(self, &error)) {
+            exchange_try_close_locked(self);
+        } else {
+            ok = false;
+            failed = exchange_fail_locked(self, error);
+        }
+    }
+    g_mutex_unlock(&self->lock);
+    if (failed) {
+        exchange_notify(self, EXCHANGE_EVENT_FAILED);
+    }
+    return ok;
+}
+
+void exchange_leave(Exchange *self, unsigned in)
+{
+    GError *error = NULL;
+    bool failed = false;
+
+    g_mutex_lock(&self->lock);
+    self->left[in] = true;
+    if (!check_left_behind(self, &error)) {
+        failed = exchange_fail_locked(self, error);
+    }
+    g_mutex_unlock(&self->lock);
+    if (failed) {
+        exchange_notify(self, EXCHANGE_EVENT_FAILED);
+    }
+}
+
+bool exchange_push_epoch(Exchange *self, uint64_t epoch, Packet *packet)
+{
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    ok = !exchange_is_failed(self);
+    if (ok) {
+        if (packet->in_channel < MULTIFD_CHANNELS_MAX) {
+            count_in(self, packet->in_channel, packet);
+        }
+        enqueue(self, epoch, g_steal_pointer(&packet));
+    }
+    g_mutex_unlock(&self->lock);
+    packet_free(packet);
+    return ok;
+}
+
+void exchange_close_epoch(Exchange *self, uint64_t epoch)
+{
+    g_mutex_lock(&self->lock);
+    epoch_barrier_close(&self->barrier, epoch);
+    for (unsigned i = 0; i < self->barrier.n_in; i++) {
+        self->stats.in[i].syncs++;
+    }
+    g_cond_broadcast(&self->work);
+    g_mutex_unlock(&self->lock);
+}
+
+/* ---- outbound ------------------------------------------------------------ */
+
+void exchange_add_outs(Exchange *self, unsigned n)
+{
+    g_mutex_lock(&self->lock);
+    for (unsigned i = 0; i < n; i++) {
+        epoch_barrier_add_out(&self->barrier);
+    }
+    g_mutex_unlock(&self->lock);
+}
+
+static Packet *pop_packet(Exchange *self, uint64_t epoch)
+{
+    GQueue *queue = g_hash_table_lookup(self->queues, &epoch);
+    Packet *packet = queue ? g_queue_pop_head(queue) : NULL;
+
+    if (queue && g_queue_is_empty(queue)) {
+        g_hash_table_remove(self->queues, &epoch);
+    }
+    return packet;
+}
+
+ExchangeTake exchange_take(Exchange *self, unsigned out, Packet **ret_packet,
+                           uint64_t *ret_epoch)
+{
+    ExchangeTake take = EXCHANGE_FAILED;
+
+    *ret_packet = NULL;
+    g_mutex_lock(&self->lock);
+    while (!exchange_is_failed(self)) {
+        *ret_epoch = epoch_barrier_out_epoch(&self->barrier, out);
+        *ret_packet = pop_packet(self, *ret_epoch);
+        if (*ret_packet) {
+            take = EXCHANGE_PACKET;
+            break;
+        }
+        if (epoch_barrier_out_may_sync(&self->barrier, out, true)) {
+            take = EXCHANGE_SYNC;
+            break;
+        }
+        g_cond_wait(&self->work, &self->lock);
+    }
+    g_mutex_unlock(&self->lock);
+    return take;
+}
+
+void exchange_done(Exchange *self, unsigned out, Packet *packet)
+{
+    uint64_t footprint = packet_get_footprint(packet);
+    uint32_t payload_len = packet->payload_len;
+
+    packet_free(packet);
+    g_mutex_lock(&self->lock);
+    self->stats.held -= footprint;
+    self->stats.out[out].packets++;
+    self->stats.out[out].bytes += payload_len;
+    /* Waiting pushes differ in size: wake all, there are few. */
+    g_cond_broadcast(&self->space);
+    g_mutex_unlock(&self->lock);
+}
+
+void exchange_synced(Exchange *self, unsigned out)
+{
+    uint64_t before;
+
+    g_mutex_lock(&self->lock);
+    before = epoch_barrier_synced_out(&self->barrier);
+    epoch_barrier_out_synced(&self->barrier, out);
+    self->stats.out[out].syncs++;
+    if (epoch_barrier_synced_out(&self->barrier) != before) {
+        g_cond_broadcast(&self->main_data);     /* a marker may go */
+    }
+    g_mutex_unlock(&self->lock);
+}

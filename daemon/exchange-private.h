@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* daemon/exchange-private.h - shared by the exchange's own files only */
+#ifndef DAEMON_EXCHANGE_PRIVATE_H
+#define DAEMON_EXCHANGE_PRIVATE_H
+
+#include "daemon/byte-ring.h"
+#include "daemon/exchange.h"
+#include "wire/epoch.h"
+#include "wire/return-path.h"
+
+struct Exchange {
+    uint64_t memory;            /* constant */
+    unsigned channels_expected; /* constant; 0: learnt from the stream */
+    ExchangeObserver observer;  /* constant */
+    void *observer_data;
+
+    GMutex lock;                /* guards all below; no lock is taken under it */
+    GCond state;                /* mode, settled, geometry, ramblocks */
+    GCond barrier_moved;        /* an epoch closed: inbound may go on */
+    GCond space;                /* packets were freed */
+    GCond work;                 /* something to take for an outbound channel */
+    GCond main_data, main_space, return_data, return_space;
+
+    GError *error;              /* sticky */
+    bool rejected;
+    unsigned rejected_channel;
+    uint64_t rejected_packet;
+
+    ExchangeMode mode;
+    bool settled;               /* n of inbound channels is final (but see join) */
+    bool uuid_known;
+    uint8_t uuid[MULTIFD_UUID_SIZE];
+
+    EpochBarrier barrier;
+    uint8_t id_of_in[MULTIFD_CHANNELS_MAX];
+    bool left[MULTIFD_CHANNELS_MAX];
+    GHashTable *queues;         /* epoch -> GQueue of Packet */
+
+    MainStream *main;
+    MultifdGeometry geometry;
+    bool configured;            /* geometry is valid */
+    bool ramblocks;
+    bool postcopy;
+    ByteRing main_ring, return_ring;
+    GArray *markers;            /* uint64_t offsets; from next_marker on unpulled */
+    unsigned next_marker;       /* index into markers */
+    uint64_t markers_passed;    /* markers that were pulled */
+    ReturnPath return_path;
+
+    ExchangeSnapshot stats;     /* the counters; the rest is filled on demand */
+};
+
+/* With the lock held. */
+bool exchange_is_failed(const Exchange *self);
+/* Sets the first error and wakes everyone; false if there was one before. */
+bool exchange_fail_locked(Exchange *self, GError *error);
+void exchange_decide_locked(Exchange *self, ExchangeMode mode);
+/* Closes the open epoch if it can be; wakes whom that concerns. */
+void exchange_try_close_locked(Exchange *self);
+
+/* Without the lock. */
+void exchange_notify(Exchange *self, ExchangeEvent event);
+
+#endif

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/exchange.h - where inbound and outbound of one migration meet
+ *
+ * Everything that must agree between channels is decided here, under one lock:
+ * epochs, the memory bound, the main stream with its held back markers, the
+ * return path, the number of channels, the first error.  docs/architecture.md
+ * has the argument.  The exchange does no I/O and starts no thread.
+ *
+ * All functions may be called from any thread.  Those that wait say so, and end
+ * at once when the migration fails; then they return false, -1 or
+ * EXCHANGE_FAILED, and exchange_get_error() has the reason.  They set no error
+ * of their own, so that one cause gives one message.
+ */
+#ifndef DAEMON_EXCHANGE_H
+#define DAEMON_EXCHANGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <glib.h>
+#include "daemon/packet.h"
+#include "wire/main-stream.h"
+
+typedef struct Exchange Exchange;
+
+typedef enum {
+    EXCHANGE_UNDECIDED,     /* not known yet whether there are multifd channels */
+    EXCHANGE_MULTIFD,
+    EXCHANGE_MAIN_ONLY,
+} ExchangeMode;
+
+/* What the observer is told, outside the lock, in the thread that did it. */
+typedef enum {
+    EXCHANGE_EVENT_FAILED,          /* exchange_get_error() says why; once */
+    EXCHANGE_EVENT_DECIDED,         /* the mode; with MULTIFD: N is settled */
+    EXCHANGE_EVENT_RAMBLOCKS,       /* the block list is complete: transfer begins */
+    EXCHANGE_EVENT_NO_RETURN_PATH,  /* the stream asks for none */
+    EXCHANGE_EVENT_SWITCHOVER,      /* the source has stopped the guest */
+    EXCHANGE_EVENT_SHUT,            /* the destination's verdict was delivered to
+                                       the ingress' side */
+    EXCHANGE_EVENT_MAIN_ENDED,      /* source closed its main channel */
+    EXCHANGE_EVENT_RETURN_ENDED,    /* destination closed its main channel */
+    EXCHANGE_EVENT_REJECTED,        /* a packet was refused; FAILED follows */
+} ExchangeEvent;
+
+typedef void (*ExchangeObserver)(Exchange *exchange, ExchangeEvent event,
+                                 void *data);
+
+typedef struct {
+    uint64_t memory;            /* bytes of packets held at most */
+    unsigned channels_in;       /* N when it is known beforehand; 0: learn it */
+    ExchangeObserver observer;
+    void *observer_data;
+} ExchangeSetup;
+
+Exchange *exchange_new(const ExchangeSetup *setup);
+/* Nobody else uses it any more. */
+void exchange_free(Exchange *self);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Exchange, exchange_free)
+
+/* ---- failing ---------------------------------------------------------- */
+
+/* Takes @error.  The first one is kept; all present and later waits end. */
+void exchange_fail(Exchange *self, GError *error);
+/* The same for a multifd channel: means nothing once SHUT 0 has been seen. */
+void exchange_fail_channel(Exchange *self, GError *error);
+/* A packet was refused: as exchange_fail(), and remembered for PACKET_REJECTED. */
+void exchange_reject(Exchange *self, unsigned channel, uint64_t packet,
+                     GError *error);
+/* A copy, or NULL. */
+GError *exchange_get_error(Exchange *self);
+bool exchange_get_rejected(Exchange *self, unsigned *ret_channel,
+                           uint64_t *ret_packet);
+
+/* ---- multifd, inbound from a QEMU -------------------------------------- */
+
+/*
+ * A channel said its init packet.  Waits for nothing.  An error (another UUID,
+ * an id that is taken or too large, too late) concerns this connection only:
+ * the caller closes it, the migration goes on.  *ret_syncs_to_drop: SYNCs of
+ * this channel that already count as seen (1 for a late comer, else 0).
+ */
+bool exchange_join(Exchange *self, const MultifdInit *init, unsigned *ret_in,
+                   unsigned *ret_syncs_to_drop, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+/* All channels there will be have joined (or all that came in good time). */
+void exchange_settle(Exchange *self);
+/* Waits until marker 1 has come in and N is not settled; false: failed, or
+ * there is nothing to settle. */
+bool exchange_wait_settle_needed(Exchange *self);
+
+/* Wait for what the main channel tells. */
+bool exchange_wait_geometry(Exchange *self, MultifdGeometry *ret);
+const RamblockTable *exchange_wait_ramblocks(Exchange *self);
+
+/* Takes @packet; waits for the epoch to be open for @in, and for memory. */
+bool exchange_push(Exchange *self, unsigned in, Packet *packet);
+bool exchange_sync(Exchange *self, unsigned in);
+/* End of the channel at a packet's border. */
+void exchange_leave(Exchange *self, unsigned in);
+
+/* ---- multifd, inbound from a link -------------------------------------- */
+
+/* What the peer's `channels` event says. */
+void exchange_decide(Exchange *self, bool multifd, unsigned channels_in,
+                     const uint8_t uuid[MULTIFD_UUID_SIZE]);
+/* Takes @packet; never waits: the window bounds what can come. */
+bool exchange_push_epoch(Exchange *self, uint64_t epoch, Packet *packet);
+void exchange_close_epoch(Exchange *self, uint64_t epoch);
+
+/* ---- multifd, outbound -------------------------------------------------- */
+
+/* Waits until the mode is decided; with MULTIFD, until N is settled. */
+ExchangeMode exchange_wait_decided(Exchange *self, unsigned *ret_channels_in,
+                                   uint8_t ret_uuid[MULTIFD_UUID_SIZE]);
+/* Once, before the first take: channels 0 to @n - 1. */
+void exchange_add_outs(Exchange *self, unsigned n);
+
+typedef enum { EXCHANGE_FAILED, EXCHANGE_PACKET, EXCHANGE_SYNC } ExchangeTake;
+
+/*
+ * Waits for the next thing for channel @out.  PACKET: *ret_packet is lent until
+ * exchange_done(); SYNC: write one, then call exchange_synced().  *ret_epoch is
+ * the epoch that the packet belongs to or that the SYNC ends.
+ */
+ExchangeTake exchange_take(Exchange *self, unsigned out, Packet **ret_packet,
+                           uint64_t *ret_epoch);
+/* The packet was written on @out (or given up): frees it. */
+void exchange_done(Exchange *self, unsigned out, Packet *packet);
+void exchange_synced(Exchange *self, unsigned out);
+
+/* ---- main channel and return path ---------------------------------------- */
+
+/* Waits for room.  False also when the stream contradicts itself. */
+bool exchange_main_push(Exchange *self, const uint8_t *buf, size_t len);
+void exchange_main_end(Exchange *self);
+/* Waits for bytes; 0: the stream has ended.  @gated: stop before markers whose
+ * SYNC is not yet out.  *ret_end (may be NULL): nothing follows these bytes. */
+gssize exchange_main_pull(Exchange *self, uint8_t *buf, size_t max, bool gated);
+/* Waits until there is a first byte (or an end) to pull. */
+bool exchange_main_wait(Exchange *self);
+
+bool exchange_return_push(Exchange *self, const uint8_t *buf, size_t len);
+void exchange_return_end(Exchange *self);
+gssize exchange_return_pull(Exchange *self, uint8_t *buf, size_t max);
+/* The bytes pulled last were written to where the source will read them. */
+void exchange_return_delivered(Exchange *self);
+
+/* ---- what everybody may ask ---------------------------------------------- */
+
+typedef struct {
+    uint64_t packets;
+    uint64_t bytes;         /* payload */
+    uint64_t syncs;
+} ExchangeChannel;
+
+typedef struct {
+    ExchangeMode mode;
+    unsigned channels_in, channels_out;
+    ExchangeChannel in[MULTIFD_CHANNELS_MAX];
+    ExchangeChannel out[MULTIFD_CHANNELS_MAX];
+    uint64_t packets, normal_pages, zero_pages, device_packets;  /* inbound */
+    uint64_t main_in, main_out, return_in, return_out;           /* bytes */
+    uint64_t epochs;            /* closed */
+    uint64_t held, held_peak;   /* bytes of packets */
+    uint64_t markers;
+    bool return_path;
+    bool main_ended, return_ended;
+    bool shut, shut_delivered;  /* seen; written towards the source */
+    uint32_t shut_value;
+    bool main_drained;          /* ended, and all of it pulled */
+    bool opaque;                /* main stream not followed any further */
+    bool postcopy;              /* POSTCOPY_RUN has passed */
+    uint8_t uuid[MULTIFD_UUID_SIZE];
+    char machine[64];
+    uint64_t activity;          /* changes whenever anything moves */
+} ExchangeSnapshot;
+
+void exchange_get_snapshot(Exchange *self, ExchangeSnapshot *ret);
+
+#endif

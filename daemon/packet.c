@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "daemon/packet.h"
+
+/*
+ * Only payloads above half the size of a full packet are pooled: a guest that
+ * sends many short packets must not make us hold a full buffer for each.
+ */
+enum {
+    POOLED_MIN = MULTIFD_PACKET_SIZE / 2,
+    POOLED_SIZE = MULTIFD_PACKET_SIZE,
+    POOL_KEEP = 64,                     /* idle buffers kept per migration */
+};
+
+struct PacketPool {
+    gatomicrefcount refs;
+    GMutex lock;                        /* guards all below; a leaf */
+    unsigned n_idle;
+    uint8_t *idle[POOL_KEEP];
+};
+
+PacketPool *packet_pool_new(void)
+{
+    PacketPool *self = g_new0(PacketPool, 1);
+
+    g_atomic_ref_count_init(&self->refs);
+    g_mutex_init(&self->lock);
+    return self;
+}
+
+PacketPool *packet_pool_ref(PacketPool *self)
+{
+    g_atomic_ref_count_inc(&self->refs);
+    return self;
+}
+
+void packet_pool_unref(PacketPool *self)
+{
+    if (!self || !g_atomic_ref_count_dec(&self->refs)) {
+        return;
+    }
+    while (self->n_idle > 0) {
+        g_free(self->idle[--self->n_idle]);
+    }
+    g_mutex_clear(&self->lock);
+    g_free(self);
+}
+
+static uint8_t *pool_get(PacketPool *self)
+{
+    uint8_t *buffer = NULL;
+
+    g_mutex_lock(&self->lock);
+    if (self->n_idle > 0) {
+        buffer = self->idle[--self->n_idle];
+    }
+    g_mutex_unlock(&self->lock);
+    return buffer ? buffer : g_malloc(POOLED_SIZE);
+}
+
+static void pool_put(PacketPool *self, uint8_t *buffer)
+{
+    g_mutex_lock(&self->lock);
+    if (self->n_idle < POOL_KEEP) {
+        self->idle[self->n_idle++] = g_steal_pointer(&buffer);
+    }
+    g_mutex_unlock(&self->lock);
+    g_free(buffer);
+}
+
+static bool is_pooled(uint32_t capacity)
+{
+    return capacity == POOLED_SIZE;
+}
+
+Packet *packet_new(PacketPool *pool, PacketKind kind, uint32_t payload_len)
+{
+    Packet *self = g_malloc(sizeof(*self));
+
+    *self = (Packet) {
+        .kind = kind,
+        .payload_len = payload_len,
+        .pool = packet_pool_ref(pool),
+    };
+    if (payload_len > POOLED_MIN && payload_len <= POOLED_SIZE) {
+        self->capacity = POOLED_SIZE;
+        self->payload = pool_get(pool);
+    } else if (payload_len > 0) {
+        self->capacity = payload_len;
+        self->payload = g_malloc(payload_len);
+    }
+    return self;
+}
+
+void packet_free(Packet *self)
+{
+    if (!self) {
+        return;
+    }
+    if (self->done) {
+        self->done(self, self->done_data);
+    }
+    if (is_pooled(self->capacity)) {
+        pool_put(self->pool, self->payload);
+    } else {
+        g_free(self->payload);
+    }
+    packet_pool_unref(self->pool);
+    g_free(self);
+}
+
+uint64_t packet_get_footprint(const Packet *self)
+{
+    return sizeof(*self) + self->capacity;
+}
