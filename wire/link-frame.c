@@ -314,7 +314,7 @@ static bool check_pages_counts(const LinkPages *p,
     return true;
 }
 
-/* Before 16 the frame's length left @payload bytes: are they what they must? */
+/* What the frame's length leaves is what these pages need, no more, no less. */
 static bool check_pages_payload(const LinkPages *p, GError **error)
 {
     uint32_t raw = p->normal_pages * p->page_size;
