@@ -42,6 +42,9 @@ typedef struct {
     /*
      * Unpack @src into exactly @dst_len bytes of raw pages / pack the raw
      * pages.  NULL where the payload needs no work (none) or allows none.
+     * A state takes payloads in the order of its channel, and is of no use
+     * after an error.  encode: WIRE_ERROR_UNSUPPORTED if @dst_max is too little;
+     * MULTIFD_PAYLOAD_MAX is enough for any packet.
      */
     MethodState *(*decoder_new)(void);
     MethodState *(*encoder_new)(int level);
@@ -51,12 +54,18 @@ typedef struct {
     bool (*encode)(MethodState *state, const uint8_t *src, size_t src_len,
                    uint8_t *dst, size_t dst_max, size_t *ret_len,
                    GError **error);
+    /*
+     * Look at a payload that cannot be decoded, where it has a framing that a
+     * receiver relies on.  NULL: nothing to look at.
+     */
+    bool (*check)(const uint8_t *src, size_t src_len, uint32_t normal_pages,
+                  uint32_t page_size, GError **error);
     bool opaque;            /* payload forwarded as it is, packet by packet */
 } Method;
 
 /*
- * The method named by a packet's flags.  WIRE_ERROR_PROTOCOL: no such method
- * or several; WIRE_ERROR_UNSUPPORTED: known, but not carried by this build.
+ * The method named by a packet's flags, never NULL without error.
+ * WIRE_ERROR_PROTOCOL: several at once.
  */
 const Method *method_from_flags(uint32_t flags, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
