@@ -60,14 +60,17 @@ def check(condition, message):
 
 
 def wait_for(probe, what, timeout=10, every=0.01):
-    """Poll until probe() is true and return its value; say what never came."""
+    """Poll until probe() is true and return its value; say what never came.
+
+    what is a text, or a function that makes one when it is needed.
+    """
     end = time.monotonic() + timeout
     while True:
         value = probe()
         if value:
             return value
         if time.monotonic() > end:
-            raise Failure('waited %g s for %s' % (timeout, what))
+            raise Failure('waited %g s for %s' % (timeout, what() if callable(what) else what))
         time.sleep(every)
 
 

@@ -164,7 +164,7 @@ class Daemon(Process):
     def assert_footprint(self, before, timeout=3):
         """Everything of a migration was freed (two may be spare, for GLib)."""
         wait_for(lambda: self.n_fds() <= before[0] and self.n_threads() <= before[1] + 2,
-                 '%s: back to %d descriptors and %d threads, has %d and %d'
+                 lambda: '%s: back to %d descriptors and %d threads, has %d and %d'
                  % ((self.name,) + before + self.footprint()), timeout)
 
     # ---- the end ----

@@ -20,9 +20,13 @@ def children():
     """Every live child of this process, as {pid: command line}."""
     found = {}
     for task in os.listdir('/proc/self/task'):
-        with open('/proc/self/task/%s/children' % task) as f:
-            for pid in f.read().split():
-                found[int(pid)] = command_line(int(pid))
+        try:
+            with open('/proc/self/task/%s/children' % task) as f:
+                pids = f.read().split()
+        except OSError:         # a thread that has ended meanwhile
+            continue
+        for pid in pids:
+            found[int(pid)] = command_line(int(pid))
     return {pid: line for pid, line in found.items() if line is not None}
 
 
@@ -131,5 +135,8 @@ def reap_strays(patience=1.0):
         time.sleep(0.01)
     strays = children()
     for pid in strays:
-        os.kill(pid, signal.SIGKILL)
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
     return ['%d (%s)' % item for item in strays.items()]

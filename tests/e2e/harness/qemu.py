@@ -24,20 +24,20 @@ UUID = 'c0ffee00-1234-4abc-8def-001122334455'
 # QEMU before 9.0 under TCG loses guest writes during migration when the RAM
 # is a multiple of 256 KiB (tests/guest/README.md), hence the 8 KiB.
 RAM_KIB = 64 * 1024 + 8
-APPEND = 'mem=48M dirty=4M ws=16M verify=32M'
+APPEND = 'mem=48M dirty=4M ws=16M verify=32M stat=0'
 
-ENTER_ROOT = '''
-set -e
-mount -t tmpfs none "$1/tmp"
-mkdir -p "$1$2"
-mount --bind "$2" "$1$2"
-mount --bind /dev "$1/dev"
-mount --bind /proc "$1/proc"
-cd /
-root=$1
-shift 2
-exec chroot "$root" "$@"
-'''
+# $1: the root; $2: the case's directory; the rest: what to run in there.
+ENTER_ROOT = '; '.join([
+    'set -e',
+    'mount -t tmpfs none "$1/tmp"',
+    'mkdir -p "$1$2"',
+    'mount --bind "$2" "$1$2"',
+    'mount --bind /dev "$1/dev"',
+    'mount --bind /proc "$1/proc"',
+    'cd /',
+    'root=$1',
+    'shift 2',
+    'exec chroot "$root" "$@"'])
 
 
 def resolve(version):
@@ -153,6 +153,16 @@ class Qemu(Process):
                     self.name, m['status'], m.get('error-desc', 'no error-desc'),
                     ' or '.join(statuses)))
         return wait_for(look, '%s: migration %s' % (self.name, '/'.join(statuses)), timeout)
+
+    def wait_transferred(self, n_bytes, timeout=30):
+        """In the middle of the transfer: so many bytes have left, more will."""
+        def look():
+            m = self.migration()
+            if m.get('status') in ('completed', 'failed', 'cancelled'):
+                raise Failure('%s: migration %s before %d bytes had left: %s' % (
+                    self.name, m['status'], n_bytes, m.get('error-desc', 'no error-desc')))
+            return m.get('ram', {}).get('transferred', 0) >= n_bytes
+        wait_for(look, '%s: %d bytes to leave' % (self.name, n_bytes), timeout)
 
     # ---- state ----
 

@@ -199,9 +199,7 @@ class RawDest(_End):
 
     def verify(self, n_channels=None, timeout=20):
         """All came, once, in its epoch; main to the byte; memory as recorded."""
-        wait_for(self.done.is_set, '%s: the whole migration: main %d of %d bytes, SYNCs %s of %d; %s'
-                 % (self.name, len(self.main), len(self.capture.main_bytes),
-                    self.sync_counts(), self.n_syncs, self.errors), timeout)
+        wait_for(self.done.is_set, self._progress, timeout)
         check(not self.errors, '; '.join(self.errors))
         check(bytes(self.main) == self.capture.main_bytes, 'main channel was altered')
         ids = sorted(self.channels)
@@ -217,6 +215,11 @@ class RawDest(_End):
             check(counts[0] == counts[1], 'got %d %s pages, expected %d' % (counts[0], kind, counts[1]))
         differ = self.capture.memory_differs(MainStream(bytes(self.main)), got)
         check(not differ, 'memory differs in ' + ', '.join(differ))
+
+    def _progress(self):
+        return '%s: the whole migration: main %d of %d bytes, SYNCs %s of %d; %s' % (
+            self.name, len(self.main), len(self.capture.main_bytes), self.sync_counts(),
+            self.n_syncs, self.errors)
 
     def sync_counts(self):
         """How many SYNCs each channel (by id) has brought."""

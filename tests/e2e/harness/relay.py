@@ -125,8 +125,8 @@ class Relay:
         return sum(c.bytes_up for c in self.connections)
 
     def wait_bytes_up(self, count, timeout=30):
-        wait_for(lambda: self.bytes_up() >= count,
-                 '%s: %d bytes to pass, %d did' % (self.name, count, self.bytes_up()), timeout)
+        wait_for(lambda: self.bytes_up() >= count, lambda: '%s: %d bytes to pass, %d did'
+                 % (self.name, count, self.bytes_up()), timeout)
 
     # ---- inside ----
 

@@ -94,9 +94,11 @@ class Running:
             os.dup2(log, 2)
             result = run_case(self.case, options, self.dir)
             os.write(pipe, json.dumps(result).encode())
+        except BaseException:           # a bug of the harness: say it in the log
+            traceback.print_exc()
+        finally:
             sys.stdout.flush()
             sys.stderr.flush()
-        finally:
             os._exit(0)
 
     def done(self):
