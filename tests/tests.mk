@@ -4,11 +4,16 @@
 
 CLANG   ?= clang
 SECONDS ?= 60
-TESTB   := build-address-undefined
 GUEST   := $B/tests/guest/guest.elf
+# A make of our own, with the sanitizers that make check is run under.
+SANITIZED = $(MAKE) --no-print-directory SAN=address,undefined
 
 setup:
-	@tests/setup.sh
+	@tests/setup.sh build
+
+# What make check, demo, bench and fuzz need; apt is asked only for what is missing.
+setup-%:
+	@tests/setup.sh $*
 
 # ---- what tests need beside the programs --------------------------------
 
@@ -28,44 +33,50 @@ test-tools: $(GUEST) $B/tests/net/wanem
 
 # ---- make check ----------------------------------------------------------
 
-# The sanitizer flavour of everything, in its own build directory.
+# The sanitizer flavour of everything, in its own build directory.  E2e too: a
+# leak or a race with a real QEMU is what one would not find by hand.
 check-unit:
-	$Q$(MAKE) --no-print-directory SAN=address,undefined run-unit T=$T
+	$Q$(SANITIZED) run-unit T=$T
 
 check-fuzz:
-	$Q$(MAKE) --no-print-directory SAN=address,undefined run-fuzz
+	$Q$(SANITIZED) run-fuzz T=$T
 
-.PHONY: run-unit run-fuzz
+check-e2e:
+	$Q$(SANITIZED) run-e2e T=$T
+
+check-scripts:
+	@tests/house-rules
+
+# The same on the build at hand: SAN= as given, or none.
+.PHONY: run-unit run-fuzz run-e2e
 run-unit: $(UNIT_TESTS)
 	@tests/run-unit '$T' $^
 
 run-fuzz: $(REPLAYS)
-	@for r in $^; do \
-	    name=$${r##*/replay-fuzz-}; \
-	    $$r tests/fuzz/corpus/$$name && echo "ok fuzz/$$name" || exit 1; \
-	done
+	@tests/run-fuzz '$T' $^
 
-check-e2e: all test-tools
-	$Qtests/e2e/run --build $B $(if $T,--name $T)
+run-e2e: all test-tools
+	$Qtests/e2e/run --build $B $(if $T,--name '$T')
 
-check: setup
+check: setup-check
 	$Qtests/check '$T'
 
-check-versions: all test-tools
+check-versions: setup-check
+	$Q$(MAKE) --no-print-directory -j$$(nproc) all test-tools
 	$Qtests/e2e/versions --build $B
 
-demo: setup
-	$Q$(MAKE) --no-print-directory all test-tools
+demo: setup-demo
+	$Q$(MAKE) --no-print-directory -j$$(nproc) all test-tools
 	$Qtests/e2e/demo --build $B
 
-bench: setup
-	$Q$(MAKE) --no-print-directory all $B/tests/bench/flood
+bench: setup-bench
+	$Q$(MAKE) --no-print-directory -j$$(nproc) all $B/tests/bench/flood
 	$Qtests/bench/run --build $B
 
 # ---- libFuzzer -----------------------------------------------------------
 
 FUZZB := build-fuzz
-fuzz:
+fuzz: setup-fuzz
 	$Qtest -n "$F" || { echo 'which one? make fuzz F=NAME, of: $(FUZZERS)' >&2; exit 2; }
 	@mkdir -p $(FUZZB)/corpus/$F
 	$Q$(MAKE) --no-print-directory B=$(FUZZB) CC=$(CLANG) SAN=fuzzer-no-link,address,undefined $(FUZZB)/$F
