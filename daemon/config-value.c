@@ -202,10 +202,17 @@ static char *encode_tls_kind(const void *field)
 static bool parse_address(const ConfigKey *key, const char *text, void *field,
                           GError **error)
 {
-    Address *address = address_parse(text, error);
+    g_autoptr(GError) cause = NULL;
+    Address *address = address_parse(text, &cause);
 
     (void)key;
     if (!address) {
+        const char *why = cause->message;
+
+        /* Our caller says which key it is. */
+        why += g_str_has_prefix(why, "address: ") ? strlen("address: ") : 0;
+        g_set_error_literal(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+                            why);
         return false;
     }
     address_free(*(Address **)field);

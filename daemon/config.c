@@ -217,20 +217,22 @@ static bool set_value(const ConfigGroup *group, void *object,
 static bool apply_file_group(Config *self, GKeyFile *file, const char *text,
                              GError **error)
 {
-    g_auto(GStrv) keys = g_key_file_get_keys(file, text, NULL, error);
+    g_auto(GStrv) keys = g_key_file_get_keys(file, text, NULL, NULL);
     const ConfigGroup *group;
     void *object;
 
-    if (!keys || !open_group(self, text, &group, &object, error)) {
+    g_assert(keys);     /* the group exists */
+    if (!open_group(self, text, &group, &object, error)) {
         return false;
     }
     for (char **key = keys; *key; key++) {
+        g_autoptr(GError) cause = NULL;
         g_autofree char *value = g_key_file_get_string(file, text, *key,
-                                                       error);
+                                                       &cause);
 
         if (!value) {
-            g_prefix_error(error, "[%.100s] %.100s: ", text, *key);
-            return false;
+            return refuse(error, "[%.100s] %.100s: %s", text, *key,
+                          cause->message);
         }
         if (!set_value(group, object, text, *key, g_strstrip(value), error)) {
             return false;
@@ -243,20 +245,22 @@ static bool apply_data(Config *self, const char *data, size_t len,
                        GError **error)
 {
     g_autoptr(GKeyFile) file = g_key_file_new();
+    g_autoptr(GError) cause = NULL;
     g_auto(GStrv) groups = NULL;
 
     if (len > CONFIG_MAX_FILE_BYTES) {
         return refuse(error, "got %zu bytes, expected at most %u", len,
                       CONFIG_MAX_FILE_BYTES);
     }
-    /* GKeyFile, to which len -1 is a string and 0 an assertion, never sees an
-     * empty file. */
     if (len == 0) {
-        return true;
+        return true;        /* GKeyFile insists on something */
     }
-    if (!config_scan(data, len, error) ||
-        !g_key_file_load_from_data(file, data, len, G_KEY_FILE_NONE, error)) {
+    if (!config_scan(data, len, error)) {
         return false;
+    }
+    if (!g_key_file_load_from_data(file, data, len, G_KEY_FILE_NONE,
+                                   &cause)) {
+        return refuse(error, "%s", cause->message);
     }
     groups = g_key_file_get_groups(file, NULL);
     for (char **group = groups; *group; group++) {

@@ -217,7 +217,8 @@ char *units_encode_rate(uint64_t bytes_per_s)
 char *units_encode_size(uint64_t bytes)
 {
     static const Unit units[] = {
-        { "G", UINT64_C(1) << 30 }, { "M", UINT64_C(1) << 20 },
+        { "T", UINT64_C(1) << 40 }, { "G", UINT64_C(1) << 30 },
+        { "M", UINT64_C(1) << 20 },
         { "K", UINT64_C(1) << 10 }, { "B", 1 },
     };
 
