@@ -85,6 +85,22 @@ def replay(t, name):
     dest.verify(n_channels=len(capture.channels))
 
 
+@case('e2e/harness/replay-grown')
+def replay_grown(t):
+    """Many bytes, the same memory: what the tests of memory bounds send."""
+    capture = Capture(t.options.tree, 'qemu100-none-2ch')
+    capture.grow(1, 64 << 20)
+    dest = RawDest(t, capture, rcvbuf=64 << 10)
+    dest.stop_reading()
+    source = RawSource(t, dest.address, capture)
+    wait_for(dest.markers_received, 'marker 1')
+    check(dest.bytes_received() < 1 << 20, 'it reads although told not to')
+    dest.go_on_reading()
+    source.wait_shut()
+    dest.verify(n_channels=2)
+    check(dest.bytes_received() > 60 << 20, 'it did not grow')
+
+
 @case('e2e/harness/replay-notices-a-lost-page')
 def replay_lost_page(t):
     """A page that arrives elsewhere must show in the destination's verdict."""

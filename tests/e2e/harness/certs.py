@@ -58,11 +58,11 @@ class Authority:
             os.rename(cert + '.new', cert)
 
     def fingerprint(self, path, role='server'):
-        """SHA-256 of a party's certificate, in plain hex."""
+        """A party's certificate as [peer] fingerprint has it."""
         p = subprocess.run(['certtool', '--fingerprint', '--hash', 'sha256', '--infile',
                             '%s/%s-cert.pem' % (path, role)],
                            capture_output=True, text=True, check=True)
-        return p.stdout.strip().replace(':', '').lower()
+        return 'sha256:' + p.stdout.strip().replace(':', '').lower()
 
     @staticmethod
     def _new_key(path):

@@ -71,8 +71,8 @@ class NotifySocket:
 class Daemon(Process):
     """A multiferryd.
 
-    groups is its configuration (see config_text); [daemon] name and control
-    are filled in.  Without groups no file is used, only args.  Paths that the
+    groups is its configuration (see config_text); [daemon] name, control and
+    runtime-directory are filled in.  Without groups no file is used, only args.  Paths that the
     daemon itself creates should be self.path(...): there we look for leftovers.
     """
 
@@ -115,7 +115,8 @@ class Daemon(Process):
         return os.path.join(self.dir, file)
 
     def write_config(self, t, name, groups):
-        daemon = {'name': name, 'control': 'unix:' + self.control_path}
+        daemon = {'name': name, 'control': 'unix:' + self.control_path,
+                  'runtime-directory': self.dir}
         daemon.update(groups.get('daemon', {}))
         path = self.path('multiferryd.conf')
         with open(path, 'w') as f:

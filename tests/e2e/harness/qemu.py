@@ -73,10 +73,13 @@ class Qemu(Process):
         kernel = os.path.join(directory, 'guest.elf')
         shutil.copy(t.options.guest, kernel)
         qmp_path = os.path.join(directory, 'qmp.sock')
+        # A monitor serves one client at a time; a daemon gets its own.
+        self.daemon_qmp = os.path.join(directory, 'daemon-qmp.sock')
         args = [program, '-machine', machine, '-accel', 'tcg', '-m', '%dk' % ram_kib,
                 '-nodefaults', '-no-user-config', '-vga', 'none', '-display', 'none',
                 '-uuid', str(uuid_module.UUID(uuid)), '-kernel', kernel, '-append', append,
                 '-qmp', 'unix:%s,server=on,wait=off' % qmp_path,
+                '-qmp', 'unix:%s,server=on,wait=off' % self.daemon_qmp,
                 *self.guest.qemu_arguments(), *extra]
         if incoming:
             args += ['-incoming', incoming]

@@ -170,8 +170,8 @@ class RawSource(_End):
 class RawDest(_End):
     """Takes what a capture's migration sends, over any number of channels.
 
-    .main and .channels (by id) are the bytes so far.  With gate.clear() it
-    stops to read pages; SHUT is sent when main and all SYNCs are there.
+    .main and .channels (by id) are the bytes so far.  SHUT is sent when main
+    and all SYNCs are there.
     """
 
     def __init__(self, t, capture, address='tcp:127.0.0.1:0', rcvbuf=None, name='raw-dest'):
@@ -189,6 +189,12 @@ class RawDest(_End):
             self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
         self.sockets.append(self.listener)
         self.start(self._accept)
+
+    def stop_reading(self):
+        self.gate.clear()
+
+    def go_on_reading(self):
+        self.gate.set()
 
     def markers_received(self):
         """How many sync markers main has brought whole."""
@@ -223,7 +229,7 @@ class RawDest(_End):
 
     def sync_counts(self):
         """How many SYNCs each channel (by id) has brought."""
-        return {i: sum(p.sync for p in packets(bytes(c)))
+        return {i: sum(p.sync for p in packets(c))
                 for i, c in list(self.channels.items())}
 
     def _accept(self):

@@ -84,11 +84,11 @@ class Running:
         self.pid = os.fork()
         if not self.pid:
             self._child(options, child_end)
+        os.setpgid(self.pid, self.pid)      # so that all of it can be killed
         os.close(child_end)
 
     def _child(self, options, pipe):
         try:
-            os.setsid()
             log = os.open(self.dir + '/case.log', os.O_WRONLY | os.O_CREAT)
             os.dup2(log, 1)
             os.dup2(log, 2)
@@ -100,6 +100,10 @@ class Running:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)
+
+    def abandon(self):
+        os.killpg(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
 
     def done(self):
         """None while it runs, else (status, reason, seconds)."""
@@ -170,10 +174,13 @@ def run(cases, options, jobs=1, keep=False):
                     running.remove(r)
                     counts[result[0]] += 1
                     report(r, result, keep)
-    finally:
-        for r in running:           # interrupted from the keyboard
-            os.killpg(r.pid, signal.SIGKILL)
+    except KeyboardInterrupt:
+        for r in running:
+            r.abandon()
         reap_strays()
+        shutil.rmtree(base)
+        print('interrupted')
+        return 130
     if not os.listdir(base):
         os.rmdir(base)
     elif keep:

@@ -215,6 +215,17 @@ class Capture:
         """Those packets of a channel that carry pages, to pick one to damage."""
         return [p for p in packets(self.channels[channel]) if p.normal or p.zero]
 
+    def grow(self, channel, n_bytes):
+        """Send what a channel's fullest epoch holds again and again.
+
+        A page may come twice in an epoch, so the memory at the end is the same.
+        """
+        data = self.channels[channel]
+        bulk = max((p for p in packets(data) if not p.sync), key=lambda p: p.end - p.start)
+        packet = data[bulk.start:bulk.end]
+        times = n_bytes // len(packet)
+        self.channels[channel] = data[:bulk.start] + packet * times + data[bulk.start:]
+
     def patch_packet(self, channel, packet, **values):
         self.channels[channel] = patch(self.channels[channel], packet.start,
                                        PACKET_FIELDS, **values)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Managed migrations: one command, two daemons, two QEMUs, three legs."""
+import signal
+
+from harness import Qemu, assert_migrated, assert_runs_at, case, check, wait_for
+from harness.relay import Relay
+from harness.sites import Sites
+
+NEEDS = ['daemon', 'certtool']
+OTHER_UUID = 'deadbeef-1234-4abc-8def-001122334455'
+
+
+def migrate_words(n=4, w=4, k=2):
+    return ['migrate', 'web1', '--to', 'dc2', '--channels', n, '--lanes', w,
+            '--destination-channels', k]
+
+
+def settings(qemu):
+    """What the daemon may change for a migration and must put back."""
+    caps = {c['capability']: c['state'] for c in qemu.qmp.cmd('query-migrate-capabilities')}
+    params = qemu.qmp.cmd('query-migrate-parameters')
+    return {**caps, **params}
+
+
+@case('e2e/managed/n{n}-w{w}-k{k}-{tls}', needs=NEEDS, table=[
+    dict(n=1, w=1, k=1, tls='x509'), dict(n=2, w=5, k=4, tls='x509'),
+    dict(n=4, w=8, k=2, tls='x509'), dict(n=4, w=8, k=2, tls='psk'),
+    dict(n=5, w=2, k=8, tls='psk'), dict(n=8, w=4, k=5, tls='x509'),
+    dict(n=16, w=1, k=1, tls='x509'), dict(n=1, w=16, k=16, tls='psk'),
+])
+def managed(t, n, w, k, tls):
+    src, dst = Qemu.source(t), Qemu.destination(t)
+    before = settings(src)
+    sites = Sites(t, src, dst, tls=tls)
+    footprints = [d.footprint() for d in (sites.dc1, sites.dc2)]
+    sites.client.json(*migrate_words(n, w, k))
+    assert_migrated(t, src, dst)
+    changed = {key: (old, settings(src).get(key)) for key, old in before.items()
+               if settings(src).get(key) != old}
+    check(not changed, 'not put back at the source: %s' % changed)
+    for daemon, footprint in zip((sites.dc1, sites.dc2), footprints):
+        daemon.assert_footprint(footprint)
+
+
+@case('e2e/managed/refused-{why}', needs=NEEDS, table=[
+    dict(why='unknown-peer', says='dc9'),
+    dict(why='unknown-vm', says='web9'),
+    dict(why='wrong-uuid', says=OTHER_UUID),
+    dict(why='other-machine', says='q35'),
+    dict(why='expired-certificate', says='expired'),
+    dict(why='wrong-certificate-name', says='dc9.example.net'),
+])
+def refused(t, why, says):
+    """What cannot work is refused before anything is touched, with the reason."""
+    more = {'wrong-uuid': {'uuid': OTHER_UUID}, 'other-machine': {'machine': 'q35'}}.get(why, {})
+    src, dst = Qemu.source(t), Qemu.destination(t, **more)
+    before = settings(src)
+    dc1 = None
+    if why == 'wrong-certificate-name':
+        dc1 = {'peer dc2': {'certificate-name': says}}
+    sites = Sites(t, src, dst, dc1=dc1)
+    if why == 'expired-certificate':
+        # After its start: that a daemon may refuse to start with one is another matter.
+        sites.ca.renew(sites.ca.dir + '/dc2', 'dc2', expired=True)
+        sites.dc2.popen.send_signal(signal.SIGHUP)
+        sites.dc2.assert_says('(?i)reload')
+    words = migrate_words()
+    if why == 'unknown-peer':
+        words[3] = says
+    elif why == 'unknown-vm':
+        words[1] = says
+    code, out, err = sites.client.run(*words)
+    check(code != 0, 'the client says that it worked')
+    check(says in out + err, 'the client does not say %s: %s' % (says, err.strip()))
+    assert_runs_at(src, dst)
+    check(src.migration().get('status') in (None, 'none'), 'the source was touched')
+    check(settings(src) == before, 'the source has other settings now')
+
+
+@case('e2e/managed/cancel', needs=NEEDS)
+def cancel(t):
+    src, dst = Qemu.source(t), Qemu.destination(t)
+    dst.may_be_dead = True
+    sites = Sites(t, src, dst, dc1={'peer dc2': {'rate': '40mbit'}})
+    migration = sites.client.start(*migrate_words())
+    src.wait_transferred(4 << 20)
+    sites.client.json('cancel', sites.dc1.migrations_active()[0]['id'])
+    check(migration.wait_exit() != 0, 'the waiting client says that it worked')
+    migration.may_be_dead = True
+    src.wait_migration('cancelled', 'failed')
+    assert_runs_at(src, dst)
+    wait_for(lambda: not sites.dc2.migrations_active(), 'dc2 to end it too', 2)
+
+
+@case('e2e/managed/{who}-killed', needs=NEEDS, table=[
+    dict(who='source'), dict(who='destination'), dict(who='dc1'), dict(who='dc2'),
+    dict(who='link')])
+def killed(t, who):
+    """kill -9 of any one in the middle: the rest ends it, quickly and well."""
+    src, dst = Qemu.source(t), Qemu.destination(t)
+    relays = []
+
+    def through(address):
+        relays.append(Relay(t, address))
+        return relays[0].address
+    sites = Sites(t, src, dst, dc1={'peer dc2': {'rate': '40mbit'}}, through=through)
+    migration = sites.client.start(*migrate_words())
+    migration.may_be_dead = True
+    src.wait_transferred(4 << 20)
+    dst.may_be_dead = True
+    if who == 'link':
+        relays[0].refuse = True
+        relays[0].cut(reset=True)
+    else:
+        victims = {'source': src, 'destination': dst, 'dc1': sites.dc1, 'dc2': sites.dc2}
+        victims[who].kill()
+    if who == 'source':
+        dst.expect_failed_incoming()
+    else:
+        src.wait_migration('failed', 'cancelled', timeout=15)
+        assert_runs_at(src, dst)
+    check(migration.wait_exit(15) != 0, 'the client says that it worked')
+    for name, daemon in sites.daemons.items():
+        if name != who:
+            wait_for(lambda d=daemon: not d.migrations_active(), name + ' to end it', 2)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two sites: dc1 beside the source, dc2 beside the destination, peers over TLS."""
+from .certs import Authority, psk_directory
+from .daemon import Client, Daemon, free_port
+
+
+def merged(groups, more):
+    """Groups with the keys of more added; a key of None is taken out."""
+    result = {name: dict(keys) for name, keys in groups.items()}
+    for name, keys in (more or {}).items():
+        result.setdefault(name, {}).update(keys)
+        result[name] = {k: v for k, v in result[name].items() if v is not None}
+    return result
+
+
+class Sites:
+    """Both daemons, running; a VM called web1 at both if QEMUs are given.
+
+    dc1 and dc2 are groups to merge into the configurations.  through is a
+    function from dc2's address to the one at which dc1 shall connect: a relay.
+    """
+
+    def __init__(self, t, src=None, dst=None, tls='x509', lanes=4, dc1=None, dc2=None,
+                 through=None, directories=None):
+        self.t = t
+        self.ca = None
+        ports = {'dc1': free_port(), 'dc2': free_port()}
+        if tls == 'x509' and not directories:
+            self.ca = Authority(t)
+            directories = {name: self.ca.directory(name) for name in ports}
+        elif not directories:
+            directories = dict.fromkeys(ports, psk_directory(t, 'link', users=tuple(ports)))
+        self.daemons = {}
+        for here, there, qemu, more in (('dc2', 'dc1', dst, dc2), ('dc1', 'dc2', src, dc1)):
+            address = 'tcp:127.0.0.1:%d' % ports[there]
+            if through and here == 'dc1':
+                address = through(address)
+            groups = {
+                'tls': {'directory': directories[here]},
+                'listen': {'link': '127.0.0.1:%d' % ports[here]},
+                'peer ' + there: {'address': address.replace('tcp:', ''), 'lanes': lanes},
+            }
+            if tls == 'psk':
+                groups['tls'].update({'psk': 'yes', 'psk-username': here})
+                groups['peer ' + there]['psk-identity'] = there
+            else:
+                groups['peer ' + there]['certificate-name'] = there
+            if qemu:
+                groups['vm web1'] = {'qmp': 'unix:' + qemu.daemon_qmp}
+            self.daemons[here] = Daemon(t, here, merged(groups, more))
+        self.dc1, self.dc2 = self.daemons['dc1'], self.daemons['dc2']
+        self.client = Client(t, self.dc1)
