@@ -168,12 +168,20 @@ static void assert_error(int fd, const char *request, const char *klass,
     assert_answer(fd, request, expected);
 }
 
-static int connect_negotiated(QmpServer *server)
+/* Connected, greeted, and not negotiated. */
+static int connect_greeted(QmpServer *server)
 {
     int fd = connect_to(server);
     g_autofree char *greeting = get_line(fd);
 
     g_assert_true(g_str_has_prefix(greeting, "{\"QMP\": "));
+    return fd;
+}
+
+static int connect_negotiated(QmpServer *server)
+{
+    int fd = connect_greeted(server);
+
     assert_answer(fd, NEGOTIATE, "{\"return\": {}}");
     return fd;
 }
@@ -197,8 +205,7 @@ static void test_greets_as_qemu(void)
 static void test_negotiates_first_and_once(void)
 {
     g_autoptr(QmpServer) server = new_server();
-    int fd = connect_to(server);
-    g_autofree char *greeting = get_line(fd);
+    int fd = connect_greeted(server);
 
     assert_error(fd, "{\"execute\":\"query-version\"}", "CommandNotFound",
                  "Expecting capabilities negotiation with "
@@ -349,8 +356,7 @@ static void test_sends_events_to_the_negotiated(void)
 {
     g_autoptr(QmpServer) server = new_server();
     int fd = connect_negotiated(server);
-    int early = connect_to(server);
-    g_autofree char *greeting = get_line(early);
+    int early = connect_greeted(server);
     g_autofree char *event = NULL;
     JsonObject *data = json_object_new();
     char byte;
@@ -450,8 +456,7 @@ static void test_answers_every_command_of_a_slow_reader(void)
 static void test_answers_after_half_close(void)
 {
     g_autoptr(QmpServer) server = new_server();
-    int fd = connect_to(server);
-    g_autofree char *greeting = get_line(fd);
+    int fd = connect_greeted(server);
 
     put(fd, NEGOTIATE "{\"execute\":\"echo\",\"arguments\":{\"text\":\"a\"}}");
     g_assert_cmpint(shutdown(fd, SHUT_WR), ==, 0);
