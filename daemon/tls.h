@@ -16,6 +16,16 @@
 #include <glib.h>
 #include <gnutls/gnutls.h>
 
+#define TLS_ERROR (tls_error_quark())
+
+typedef enum {
+    TLS_ERROR_FILE,         /* our own files or settings */
+    TLS_ERROR_UNSUITABLE,   /* loaded, but not for this end or these rules */
+    TLS_ERROR_PEER,         /* the peer's proof failed a rule */
+} TlsError;
+
+GQuark tls_error_quark(void);
+
 typedef enum { TLS_X509, TLS_PSK, TLS_ANON } TlsKind;
 
 typedef struct {
@@ -43,19 +53,28 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(TlsCredentials, tls_credentials_unref)
 /* Who may be at the other end, and how we introduce ourselves. */
 typedef struct {
     const char *alpn;               /* NULL: none (QEMU legs) */
-    const char *certificate_name;   /* SAN or CN the peer's must match; NULL: any that the CA signed */
+    const char *certificate_name;   /* SAN or CN the peer's must match, or a PSK
+                                     * client's identity; NULL: any that the CA signed */
     const char *fingerprint;        /* "sha256:" + hex of its certificate; NULL: any */
     bool tls13_only;                /* the link; QEMU's anon needs 1.2 */
 } TlsPeerRules;
 
 /*
  * A session ready for its handshake.  It holds a reference on the credentials
- * (released by tls_session_free()).
+ * (released by tls_session_free()) and a copy of @rules: a certificate is
+ * checked while the handshake runs, so that the peer learns of a refusal from
+ * its own handshake.  The session's user pointer is taken.
  */
 gnutls_session_t tls_session_new(TlsCredentials *credentials, bool server,
                                  const TlsPeerRules *rules, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 void tls_session_free(gnutls_session_t session);
+
+/*
+ * The failed handshake's cause if it was our own refusal of the peer, as
+ * tls_session_check_peer() says it; else NULL.  g_error_free() it.
+ */
+GError *tls_session_take_refusal(gnutls_session_t session);
 
 /*
  * After the handshake: chain, validity, revocation, then name or fingerprint,
@@ -65,11 +84,18 @@ bool tls_session_check_peer(gnutls_session_t session, bool server,
                             const TlsPeerRules *rules, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
-/* Does the peer's certificate satisfy these names?  For choosing a configured peer on accept. */
+/* Does the peer's certificate (or PSK identity) satisfy what of these is not
+ * NULL?  For choosing a configured peer on accept. */
 bool tls_session_peer_matches(gnutls_session_t session,
                               const char *certificate_name,
                               const char *fingerprint);
 /* What the peer showed, for logs: subject DN or PSK identity; g_free(). */
 char *tls_session_describe_peer(gnutls_session_t session);
+/* A server's: the PSK client's identity; NULL without PSK.  Lives as long as
+ * the session. */
+const char *tls_session_get_psk_identity(gnutls_session_t session);
+/* The peer's certificate as TlsPeerRules has it, "sha256:…"; NULL without a
+ * certificate; g_free(). */
+char *tls_session_get_fingerprint(gnutls_session_t session);
 
 #endif
