@@ -150,46 +150,15 @@ static void deliver_events(QmpClient *self)
 
 /* --- the I/O thread: what came in --- */
 
-/* Member @name of @object as an object, or NULL; any type is survived. */
-static JsonObject *get_object(JsonObject *object, const char *name)
-{
-    JsonNode *node = json_object_get_member(object, name);
-
-    return node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node)
-                                                : NULL;
-}
-
-static const char *get_string(JsonObject *object, const char *name)
-{
-    JsonNode *node = json_object_get_member(object, name);
-
-    return node && json_node_get_value_type(node) == G_TYPE_STRING
-           ? json_node_get_string(node) : NULL;
-}
-
-/* False when @name is not an integer from 0 to @max. */
-static bool get_uint(JsonObject *object, const char *name, int64_t max,
-                     int64_t *ret)
-{
-    JsonNode *node = json_object_get_member(object, name);
-
-    if (!node || json_node_get_value_type(node) != G_TYPE_INT64 ||
-        json_node_get_int(node) < 0 || json_node_get_int(node) > max) {
-        return false;
-    }
-    *ret = json_node_get_int(node);
-    return true;
-}
-
 static int64_t event_timestamp(JsonObject *message)
 {
-    JsonObject *stamp = get_object(message, "timestamp");
+    JsonObject *stamp = qmp_message_get_object(message, "timestamp");
     int64_t seconds, us;
 
     if (!stamp ||
-        !get_uint(stamp, "seconds", G_MAXINT64 / G_USEC_PER_SEC - 1,
+        !qmp_message_get_uint(stamp, "seconds", G_MAXINT64 / G_USEC_PER_SEC - 1,
                   &seconds) ||
-        !get_uint(stamp, "microseconds", G_USEC_PER_SEC - 1, &us)) {
+        !qmp_message_get_uint(stamp, "microseconds", G_USEC_PER_SEC - 1, &us)) {
         return 0;
     }
     return seconds * G_USEC_PER_SEC + us;
@@ -197,8 +166,8 @@ static int64_t event_timestamp(JsonObject *message)
 
 static bool take_event(QmpClient *self, JsonObject *message, GError **error)
 {
-    const char *name = get_string(message, "event");
-    JsonObject *data = get_object(message, "data");
+    const char *name = qmp_message_get_string(message, "event");
+    JsonObject *data = qmp_message_get_object(message, "data");
     Event *event;
 
     if (!name) {
@@ -249,9 +218,9 @@ static Pending *find_pending(QmpClient *self, JsonObject *message)
 
 static GError *reply_error(JsonObject *message)
 {
-    JsonObject *error = get_object(message, "error");
-    const char *klass = error ? get_string(error, "class") : NULL;
-    const char *desc = error ? get_string(error, "desc") : NULL;
+    JsonObject *error = qmp_message_get_object(message, "error");
+    const char *klass = error ? qmp_message_get_string(error, "class") : NULL;
+    const char *desc = error ? qmp_message_get_string(error, "desc") : NULL;
 
     return qmp_error_new_command(klass ? klass : "GenericError",
                                  desc ? desc : "(no description)");
@@ -280,7 +249,7 @@ static void take_reply(QmpClient *self, JsonObject *message)
 /* The first message, and only it, must be the greeting. */
 static bool take_greeting(QmpClient *self, JsonObject *message, GError **error)
 {
-    JsonObject *greeting = get_object(message, "QMP");
+    JsonObject *greeting = qmp_message_get_object(message, "QMP");
 
     if (!greeting) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_PROTOCOL,
@@ -628,9 +597,7 @@ JsonNode *qmp_client_execute_oob(QmpClient *self, const char *command,
 
 static bool offers_oob(JsonObject *greeting)
 {
-    JsonNode *node = json_object_get_member(greeting, "capabilities");
-    JsonArray *offered = node && JSON_NODE_HOLDS_ARRAY(node)
-                         ? json_node_get_array(node) : NULL;
+    JsonArray *offered = qmp_message_get_array(greeting, "capabilities");
 
     for (guint i = 0; offered && i < json_array_get_length(offered); i++) {
         JsonNode *item = json_array_get_element(offered, i);
@@ -646,13 +613,13 @@ static bool offers_oob(JsonObject *greeting)
 static bool parse_greeting(QmpClient *self, GError **error)
 {
     static const char *const parts[] = { "major", "minor", "micro" };
-    JsonObject *version = get_object(self->greeting, "version");
-    JsonObject *qemu = version ? get_object(version, "qemu") : NULL;
+    JsonObject *version = qmp_message_get_object(self->greeting, "version");
+    JsonObject *qemu = version ? qmp_message_get_object(version, "qemu") : NULL;
 
     for (size_t i = 0; i < G_N_ELEMENTS(parts); i++) {
         int64_t value;
 
-        if (!qemu || !get_uint(qemu, parts[i], G_MAXINT, &value)) {
+        if (!qemu || !qmp_message_get_uint(qemu, parts[i], G_MAXINT, &value)) {
             g_set_error(error, QMP_ERROR, QMP_ERROR_PROTOCOL,
                         "qmp '%s': got a greeting without version.qemu.%s",
                         self->address, parts[i]);

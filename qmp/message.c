@@ -118,3 +118,68 @@ GBytes *qmp_message_encode(JsonObject *object)
     g_string_append(text, "\r\n");
     return g_string_free_to_bytes(text);
 }
+
+/* --- reading --- */
+
+static JsonNode *get_value(JsonObject *object, const char *name, GType type)
+{
+    JsonNode *node = json_object_get_member(object, name);
+
+    return node && json_node_get_value_type(node) == type ? node : NULL;
+}
+
+JsonObject *qmp_message_get_object(JsonObject *object, const char *name)
+{
+    JsonNode *node = json_object_get_member(object, name);
+
+    return node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node)
+                                                : NULL;
+}
+
+JsonArray *qmp_message_get_array(JsonObject *object, const char *name)
+{
+    JsonNode *node = json_object_get_member(object, name);
+
+    return node && JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node)
+                                               : NULL;
+}
+
+const char *qmp_message_get_string(JsonObject *object, const char *name)
+{
+    JsonNode *node = get_value(object, name, G_TYPE_STRING);
+
+    return node ? json_node_get_string(node) : NULL;
+}
+
+bool qmp_message_get_int(JsonObject *object, const char *name, int64_t *ret)
+{
+    JsonNode *node = get_value(object, name, G_TYPE_INT64);
+
+    if (node) {
+        *ret = json_node_get_int(node);
+    }
+    return node != NULL;
+}
+
+bool qmp_message_get_bool(JsonObject *object, const char *name, bool *ret)
+{
+    JsonNode *node = get_value(object, name, G_TYPE_BOOLEAN);
+
+    if (node) {
+        *ret = json_node_get_boolean(node);
+    }
+    return node != NULL;
+}
+
+bool qmp_message_get_uint(JsonObject *object, const char *name, int64_t max,
+                          int64_t *ret)
+{
+    int64_t value;
+
+    if (!qmp_message_get_int(object, name, &value) || value < 0 ||
+        value > max) {
+        return false;
+    }
+    *ret = value;
+    return true;
+}
