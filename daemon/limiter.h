@@ -20,7 +20,8 @@
 
 typedef struct Limiter Limiter;     /* a node */
 
-/* A node holds a reference on its parent.  @parent NULL: a root. */
+/* A node holds a reference on its parent.  @parent NULL: a root.  Only a node
+ * without children may be asked for leave.  @weight: at least 1. */
 Limiter *limiter_new(Limiter *parent, uint64_t rate_bytes_per_s,
                      unsigned weight);
 Limiter *limiter_ref(Limiter *self);
@@ -32,8 +33,8 @@ void limiter_set_rate(Limiter *self, uint64_t rate_bytes_per_s);
 uint64_t limiter_get_rate(const Limiter *self);
 void limiter_set_weight(Limiter *self, unsigned weight);
 
-/* The most a caller may ask for at once: about 2.5 ms of the lowest rate on
- * the way to the root, between 4 KiB and 256 KiB; SIZE_MAX-like large when
+/* The most a caller should ask for at once: 2.5 ms of the lowest rate on the
+ * way to the root, between 1 KiB (8 ms at 1 Mbit/s) and 256 KiB; SIZE_MAX when
  * nothing limits. */
 size_t limiter_get_quantum(Limiter *self);
 
