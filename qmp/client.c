@@ -8,15 +8,17 @@
  * command behind: it takes its place out of `pending`, and an answer whose id
  * is no longer there is dropped.
  *
- * Events wait in `events` until there is a handler, and are delivered by the
- * I/O thread without the lock.  The thread outlives the connection, to deliver
- * the disconnect to a handler that is set late; only free() ends it.
+ * Events go to qmp/client-events.c, from where the I/O thread delivers them.
+ * It outlives the connection, to deliver the disconnect to a handler that is
+ * set late; only free() ends it.
  *
- * Locks: `lock` is the only one and nothing is taken under it.  A cancellable's
- * callback takes it, so (dis)connecting one happens outside.
+ * Locks: no other is taken under `lock`, and what is done under it does not
+ * block.  A cancellable's callback takes it, so (dis)connecting one happens
+ * outside.
  */
 #include "qmp/client.h"
 
+#include "qmp/client-events.h"
 #include "qmp/connect.h"
 #include "qmp/error.h"
 #include "qmp/framer.h"
@@ -34,29 +36,12 @@
 /* What a peer that does not read may make us hold. */
 #define OUT_MAX_BYTES (4u * 1024 * 1024)
 
-/* Events kept until a handler is set; the oldest are dropped. */
-#define EVENTS_MAX 256u
-#define EVENTS_MAX_BYTES (256u * 1024)
-
 typedef struct Pending {
     int64_t   id;
     JsonNode *result;
     GError   *error;
     bool      done;
 } Pending;
-
-typedef struct Event {
-    char       *name;           /* NULL: the disconnect */
-    JsonObject *data;
-    int64_t     timestamp_us;
-    size_t      bytes;
-} Event;
-
-typedef struct Handler {
-    QmpClientEventHandler call;
-    gpointer              user_data;
-    GDestroyNotify        destroy;
-} Handler;
 
 struct QmpClient {
     /* Set while connecting, before anybody else has the client; constant. */
@@ -66,6 +51,7 @@ struct QmpClient {
     GThread     *thread;
     unsigned     version[3];
     bool         oob;
+    QmpClientEvents *events;    /* has a lock of its own */
 
     /* The I/O thread's own. */
     QmpFramer   *framer;
@@ -77,76 +63,9 @@ struct QmpClient {
     GByteArray  *out;
     JsonObject  *greeting;      /* constant once greeted */
     bool         greeted;
-    GQueue       events;        /* of Event */
-    size_t       events_bytes;
-    Handler     *handler;       /* atomic rc box */
     GError      *gone;          /* sticky */
     bool         closing;
 };
-
-/* --- events --- */
-
-static void event_free(Event *event)
-{
-    g_free(event->name);
-    g_clear_pointer(&event->data, json_object_unref);
-    g_free(event);
-}
-
-static void handler_clear(gpointer data)
-{
-    Handler *handler = data;
-
-    if (handler->destroy) {
-        handler->destroy(handler->user_data);
-    }
-}
-
-static void handler_unref(Handler *handler)
-{
-    if (handler) {
-        g_atomic_rc_box_release_full(handler, handler_clear);
-    }
-}
-
-/* Queue @event; with nobody to take it, only so many are kept.  Locked. */
-static void push_event(QmpClient *self, Event *event)
-{
-    g_queue_push_tail(&self->events, event);
-    self->events_bytes += event->bytes;
-    while (!self->handler && self->events.length > 1 &&
-           (self->events.length > EVENTS_MAX ||
-            self->events_bytes > EVENTS_MAX_BYTES)) {
-        Event *oldest = g_queue_pop_head(&self->events);
-
-        self->events_bytes -= oldest->bytes;
-        event_free(oldest);
-    }
-}
-
-/* Call the handler for what waits, without the lock. */
-static void deliver_events(QmpClient *self)
-{
-    for (;;) {
-        Handler *handler = NULL;
-        Event *event = NULL;
-
-        g_mutex_lock(&self->lock);
-        if (self->handler && !self->closing &&
-            (event = g_queue_pop_head(&self->events))) {
-            self->events_bytes -= event->bytes;
-            handler = g_atomic_rc_box_acquire(self->handler);
-        }
-        g_mutex_unlock(&self->lock);
-        if (!event) {
-            return;
-        }
-        handler->call(event->name, event->data, event->timestamp_us,
-                      handler->user_data);
-        handler_unref(handler);
-        event_free(event);
-    }
-}
 
 /* --- the I/O thread: what came in --- */
 
@@ -156,9 +75,10 @@ static int64_t event_timestamp(JsonObject *message)
     int64_t seconds, us;
 
     if (!stamp ||
-        !qmp_message_get_uint(stamp, "seconds", G_MAXINT64 / G_USEC_PER_SEC - 1,
-                  &seconds) ||
-        !qmp_message_get_uint(stamp, "microseconds", G_USEC_PER_SEC - 1, &us)) {
+        !qmp_message_get_uint(stamp, "seconds",
+                              G_MAXINT64 / G_USEC_PER_SEC - 1, &seconds) ||
+        !qmp_message_get_uint(stamp, "microseconds", G_USEC_PER_SEC - 1,
+                              &us)) {
         return 0;
     }
     return seconds * G_USEC_PER_SEC + us;
@@ -167,24 +87,17 @@ static int64_t event_timestamp(JsonObject *message)
 static bool take_event(QmpClient *self, JsonObject *message, GError **error)
 {
     const char *name = qmp_message_get_string(message, "event");
-    JsonObject *data = qmp_message_get_object(message, "data");
-    Event *event;
 
     if (!name) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_PROTOCOL,
                     "got an event whose name is not a string");
         return false;
     }
-    event = g_new0(Event, 1);
-    event->name = g_strdup(name);
-    event->data = data ? json_object_ref(data) : NULL;
-    event->timestamp_us = event_timestamp(message);
-    event->bytes = qmp_framer_get_last_bytes(self->framer);
-
-    g_mutex_lock(&self->lock);
-    push_event(self, event);
-    g_mutex_unlock(&self->lock);
-    deliver_events(self);
+    qmp_client_events_push(self->events, name,
+                           qmp_message_get_object(message, "data"),
+                           event_timestamp(message),
+                           qmp_framer_get_last_bytes(self->framer));
+    qmp_client_events_deliver(self->events);
     return true;
 }
 
@@ -363,9 +276,9 @@ static void set_gone(QmpClient *self, GError *error)
     g_prefix_error(&error, "qmp '%s': ", self->address);
     self->gone = error;
     g_byte_array_set_size(self->out, 0);
-    push_event(self, g_new0(Event, 1));
     g_cond_broadcast(&self->changed);
     g_mutex_unlock(&self->lock);
+    qmp_client_events_push(self->events, NULL, NULL, 0, 0);
     /* Nothing is read from here on; let the peer see that at once. */
     shutdown(g_socket_get_fd(self->socket), SHUT_RDWR);
 }
@@ -422,7 +335,7 @@ static gpointer io_thread(gpointer data)
              ((ready & ~POLLOUT) && !read_input(self, &error)))) {
             set_gone(self, error);
         }
-        deliver_events(self);
+        qmp_client_events_deliver(self->events);
     }
 }
 
@@ -614,12 +527,14 @@ static bool parse_greeting(QmpClient *self, GError **error)
 {
     static const char *const parts[] = { "major", "minor", "micro" };
     JsonObject *version = qmp_message_get_object(self->greeting, "version");
-    JsonObject *qemu = version ? qmp_message_get_object(version, "qemu") : NULL;
+    JsonObject *qemu = version ? qmp_message_get_object(version, "qemu")
+                               : NULL;
 
     for (size_t i = 0; i < G_N_ELEMENTS(parts); i++) {
         int64_t value;
 
-        if (!qemu || !qmp_message_get_uint(qemu, parts[i], G_MAXINT, &value)) {
+        if (!qemu ||
+            !qmp_message_get_uint(qemu, parts[i], G_MAXINT, &value)) {
             g_set_error(error, QMP_ERROR, QMP_ERROR_PROTOCOL,
                         "qmp '%s': got a greeting without version.qemu.%s",
                         self->address, parts[i]);
@@ -670,10 +585,10 @@ QmpClient *qmp_client_connect(const char *address, unsigned timeout_ms,
     self->framer = qmp_framer_new(QMP_FRAMER_CLIENT_MAX_BYTES);
     self->pending = g_hash_table_new(g_int64_hash, g_int64_equal);
     self->out = g_byte_array_new();
+    self->events = qmp_client_events_new();
     self->next_id = 1;
     g_mutex_init(&self->lock);
     g_cond_init(&self->changed);
-    g_queue_init(&self->events);
 
     self->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (self->wake_fd < 0) {
@@ -694,6 +609,7 @@ static void stop_thread(QmpClient *self)
         return;
     }
     g_assert(g_thread_self() != self->thread);
+    qmp_client_events_close(self->events);
     g_mutex_lock(&self->lock);
     self->closing = true;
     g_mutex_unlock(&self->lock);
@@ -708,8 +624,7 @@ void qmp_client_free(QmpClient *self)
     }
     stop_thread(self);
     g_assert(g_hash_table_size(self->pending) == 0);
-    handler_unref(self->handler);
-    g_queue_clear_full(&self->events, (GDestroyNotify)event_free);
+    qmp_client_events_free(self->events);
     g_hash_table_unref(self->pending);
     g_byte_array_unref(self->out);
     g_clear_pointer(&self->greeting, json_object_unref);
@@ -731,17 +646,7 @@ void qmp_client_set_event_handler(QmpClient *self,
                                   QmpClientEventHandler handler,
                                   gpointer user_data, GDestroyNotify destroy)
 {
-    Handler *fresh = NULL, *old;
-
-    if (handler) {
-        fresh = g_atomic_rc_box_new(Handler);
-        *fresh = (Handler) { handler, user_data, destroy };
-    }
-    g_mutex_lock(&self->lock);
-    old = self->handler;
-    self->handler = fresh;
-    g_mutex_unlock(&self->lock);
-    handler_unref(old);
+    qmp_client_events_set_handler(self->events, handler, user_data, destroy);
     wake(self);
 }
 

@@ -61,7 +61,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmpClient, qmp_client_free)
  * Execute @command and wait for its answer, of which "return" is returned
  * (transfer full).  @arguments may be NULL and is consumed in every case.
  *
- * QMP_ERROR_COMMAND:      the peer said no; qmp_error_get_class() has the class.
+ * QMP_ERROR_COMMAND:      the peer said no; see qmp_error_get_class().
  * QMP_ERROR_TIMEOUT:      no answer yet.  The command may still be carried
  *                         out; a late answer is ignored.
  * QMP_ERROR_DISCONNECTED: the connection ended, before or during the wait.
@@ -84,9 +84,9 @@ JsonNode *qmp_client_execute_oob(QmpClient *self, const char *command,
                                  GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /*
- * Have @handler called for events; NULL to stop.  Events that came before the
- * first handler was set are kept (the newest few) and delivered first, as is
- * a disconnect.  The old handler may be running while this returns; @destroy
+ * Have @handler called for events; NULL to stop.  Events that come while there
+ * is none are kept (the newest 256) and delivered to the next, as is a
+ * disconnect.  The old handler may be running while this returns; @destroy
  * is called on its data when it no longer does, in either thread.
  */
 void qmp_client_set_event_handler(QmpClient *self,

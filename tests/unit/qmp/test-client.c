@@ -8,6 +8,7 @@
 
 #include <gio/gunixsocketaddress.h>
 #include <glib/gstdio.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,9 +16,9 @@
 #include <unistd.h>
 
 #define TIMEOUT_MS 10000u
-#define GREETING "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 2, \"minor\": 1," \
-                 " \"major\": 10}, \"package\": \"\"}, " \
-                 "\"capabilities\": [\"oob\"]}}\r\n"
+#define GREETING \
+    "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 2, \"minor\": 1, " \
+    "\"major\": 10}, \"package\": \"\"}, \"capabilities\": [\"oob\"]}}\r\n"
 
 /* --- the scripted server: one client, one line in, the script answers --- */
 
@@ -277,6 +278,40 @@ static void test_ignores_a_late_reply(void)
                                 &error);
     g_assert_no_error(error);
     g_assert_cmpstr(json_node_get_string(result), ==, "good");
+    qmp_client_free(client);
+    fake_free(fake);
+}
+
+/* Reads nothing more until the client has closed. */
+static bool script_stall(Fake *fake, const char *line, int64_t id)
+{
+    struct pollfd closed = { .fd = fake->fd, .events = POLLRDHUP };
+
+    (void)line;
+    (void)id;
+    g_assert_cmpint(poll(&closed, 1, TIMEOUT_MS), ==, 1);
+    return false;
+}
+
+/* What a QEMU that hangs makes us hold is bounded, and free() never waits. */
+static void test_bounds_memory_for_a_server_that_does_not_read(void)
+{
+    Fake *fake = fake_new(GREETING, script_stall);
+    QmpClient *client = connect_ok(fake->path);
+    g_autofree char *big = g_strnfill(1024 * 1024, 'x');
+    g_autoptr(GError) error = NULL;
+
+    for (int i = 0; i < 16 && !error; i++) {
+        JsonObject *arguments = json_object_new();
+
+        json_object_set_string_member(arguments, "big", big);
+        g_assert_null(qmp_client_execute(client, "x", arguments, 10, NULL,
+                                         &error));
+        if (g_error_matches(error, QMP_ERROR, QMP_ERROR_TIMEOUT)) {
+            g_clear_error(&error);
+        }
+    }
+    g_assert_error(error, QMP_ERROR, QMP_ERROR_TOO_LARGE);
     qmp_client_free(client);
     fake_free(fake);
 }
@@ -609,6 +644,8 @@ int main(int argc, char **argv)
         test_keeps_events_until_there_is_a_handler);
     ADD("freeing-does-not-tell-of-a-disconnect",
         test_freeing_does_not_tell_of_a_disconnect);
+    ADD("bounds-memory-for-a-server-that-does-not-read",
+        test_bounds_memory_for_a_server_that_does_not_read);
     ADD("refuses-what-is-no-qmp-server", test_refuses_what_is_no_qmp_server);
     ADD("a-silent-server-is-a-timeout", test_a_silent_server_is_a_timeout);
     ADD("a-full-backlog-is-a-timeout", test_a_full_backlog_is_a_timeout);
