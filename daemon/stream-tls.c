@@ -207,6 +207,21 @@ static bool read_handshake(StreamTls *self, gint64 deadline_us, GError **error)
     return check_first_bytes(self, error);
 }
 
+/* GnuTLS answers a wrong key and an unknown identity alike, with a riddle. */
+static void add_psk_hint(StreamTls *self, int code, GError **error)
+{
+    if (error && (code == GNUTLS_E_RECEIVED_ILLEGAL_PARAMETER ||
+                  code == GNUTLS_E_FATAL_ALERT_RECEIVED) &&
+        gnutls_credentials_get(self->session, GNUTLS_CRD_PSK, NULL) == 0) {
+        g_autofree char *text = g_strconcat(
+            (*error)->message, "; do both ends have the same key for the same "
+            "PSK identity?", NULL);
+
+        g_clear_error(error);
+        g_set_error_literal(error, STREAM_ERROR, STREAM_ERROR_TLS, text);
+    }
+}
+
 static void set_handshake_error(StreamTls *self, int code, GError **error)
 {
     g_autoptr(GError) refusal = tls_session_take_refusal(self->session);
@@ -221,6 +236,7 @@ static void set_handshake_error(StreamTls *self, int code, GError **error)
                     "expected one that our CA signed", self->socket->peer);
     } else {
         set_gnutls_error(self, code, "TLS handshake", error);
+        add_psk_hint(self, code, error);
     }
 }
 

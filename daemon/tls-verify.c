@@ -23,7 +23,8 @@ static const Cause causes[] = {
     { GNUTLS_CERT_SIGNER_NOT_FOUND, "it was not signed by a CA in our "
                                     "ca-cert.pem (unknown CA)" },
     { GNUTLS_CERT_SIGNER_NOT_CA, "its signer is not a CA" },
-    { GNUTLS_CERT_SIGNATURE_FAILURE, "its signature is wrong" },
+    { GNUTLS_CERT_SIGNATURE_FAILURE, "its signature is not that of the CA "
+                                      "of this name in our ca-cert.pem" },
     { GNUTLS_CERT_INSECURE_ALGORITHM, "it uses an algorithm that is not "
                                       "secure" },
     { GNUTLS_CERT_PURPOSE_MISMATCH, "its extended key usage does not allow "
