@@ -48,12 +48,22 @@ static bool found_configuration(Exchange *self, GError **error)
     return true;
 }
 
-/* No channel so far although one would have to be there: there is no multifd. */
-static void decide_main_only(Exchange *self, Findings *findings)
+/* Pages on main before any channel has come: there is no multifd. */
+static void found_page_data(Exchange *self, Findings *findings)
 {
-    if (self->mode == EXCHANGE_UNDECIDED && self->channels_expected == 0) {
+    if (self->mode == EXCHANGE_UNDECIDED && !self->link_fed &&
+        self->channels_expected == 0) {
         exchange_decide_locked(self, EXCHANGE_MAIN_ONLY);
         add_finding(findings, EXCHANGE_EVENT_DECIDED);
+    }
+}
+
+/* A source with multifd has connected every channel by now. */
+static void found_all_connected(Exchange *self)
+{
+    if (!self->all_connected && !self->link_fed) {
+        self->all_connected = true;
+        g_cond_broadcast(&self->state);
     }
 }
 
@@ -76,8 +86,10 @@ static bool handle_event(Exchange *self, const MainEvent *event,
         g_cond_broadcast(&self->state);
         break;
     case MAIN_EVENT_PAGE_DATA:
+        found_page_data(self, findings);
+        break;
     case MAIN_EVENT_RAM_END:
-        decide_main_only(self, findings);
+        found_all_connected(self);
         break;
     case MAIN_EVENT_SWITCHOVER:
         add_finding(findings, EXCHANGE_EVENT_SWITCHOVER);
@@ -86,6 +98,9 @@ static bool handle_event(Exchange *self, const MainEvent *event,
         self->postcopy = true;
         break;
     case MAIN_EVENT_OPAQUE:
+        if (self->markers->len > 0) {
+            found_all_connected(self);
+        }
         g_cond_broadcast(&self->state);
         break;
     case MAIN_EVENT_RETURN_PATH:
@@ -155,13 +170,12 @@ static void compact_markers(Exchange *self)
     }
 }
 
-static size_t wait_main_space(Exchange *self, Findings *findings)
+static size_t wait_main_space(Exchange *self)
 {
-    while (!exchange_is_failed(self) &&
+    while (!exchange_is_over(self) &&
            byte_ring_get_space(&self->main_ring) == 0) {
-        decide_main_only(self, findings);
-        if (findings->n > 0) {
-            break;      /* the observer is told before we wait */
+        if (self->markers->len > 0) {
+            found_all_connected(self);
         }
         g_cond_wait(&self->main_space, &self->lock);
     }
@@ -171,9 +185,9 @@ static size_t wait_main_space(Exchange *self, Findings *findings)
 static bool push_some(Exchange *self, const uint8_t **buf, size_t *len,
                       Findings *findings, GError **error)
 {
-    size_t n = MIN(*len, wait_main_space(self, findings));
+    size_t n = MIN(*len, wait_main_space(self));
 
-    if (exchange_is_failed(self)) {
+    if (exchange_is_over(self)) {
         return true;
     }
     if (!look_at(self, *buf, n, findings, error)) {
@@ -196,7 +210,7 @@ bool exchange_main_push(Exchange *self, const uint8_t *buf, size_t len)
 
         g_mutex_lock(&self->lock);
         ok = push_some(self, &buf, &len, &findings, &error);
-        ok = ok && !exchange_is_failed(self);
+        ok = ok && !exchange_is_over(self);
         g_mutex_unlock(&self->lock);
         tell_findings(self, &findings);
         if (error) {
@@ -221,11 +235,11 @@ bool exchange_main_wait(Exchange *self)
     bool ok;
 
     g_mutex_lock(&self->lock);
-    while (!exchange_is_failed(self) && !self->stats.main_ended &&
+    while (!exchange_is_over(self) && !self->stats.main_ended &&
            byte_ring_get_held(&self->main_ring) == 0) {
         g_cond_wait(&self->main_data, &self->lock);
     }
-    ok = !exchange_is_failed(self);
+    ok = !exchange_is_over(self);
     g_mutex_unlock(&self->lock);
     return ok;
 }
@@ -235,7 +249,7 @@ gssize exchange_main_pull(Exchange *self, uint8_t *buf, size_t max, bool gated)
     gssize n = -1;
 
     g_mutex_lock(&self->lock);
-    while (!exchange_is_failed(self)) {
+    while (!exchange_is_over(self)) {
         size_t pullable = get_pullable(self, gated);
 
         if (pullable > 0) {
@@ -260,10 +274,10 @@ bool exchange_wait_geometry(Exchange *self, MultifdGeometry *ret)
     bool ok;
 
     g_mutex_lock(&self->lock);
-    while (!exchange_is_failed(self) && !self->configured) {
+    while (!exchange_is_over(self) && !self->configured) {
         g_cond_wait(&self->state, &self->lock);
     }
-    ok = !exchange_is_failed(self);
+    ok = !exchange_is_over(self);
     *ret = self->geometry;
     g_mutex_unlock(&self->lock);
     return ok;
@@ -285,11 +299,11 @@ const RamblockTable *exchange_wait_ramblocks(Exchange *self)
     bool failed = false;
 
     g_mutex_lock(&self->lock);
-    while (!exchange_is_failed(self) && !self->ramblocks &&
+    while (!exchange_is_over(self) && !self->ramblocks &&
            !main_stream_is_opaque(self->main) && !self->stats.main_ended) {
         g_cond_wait(&self->state, &self->lock);
     }
-    if (!exchange_is_failed(self)) {
+    if (!exchange_is_over(self)) {
         if (self->ramblocks) {
             table = main_stream_get_ramblocks(self->main);
         } else {
@@ -305,28 +319,77 @@ const RamblockTable *exchange_wait_ramblocks(Exchange *self)
 
 /* ---- return path --------------------------------------------------------------- */
 
-bool exchange_return_push(Exchange *self, const uint8_t *buf, size_t len)
+/*
+ * A destination from 10.0 on can say SHUT 0 although one of its channels failed.
+ * It cannot have loaded what we have not written.
+ */
+static bool check_shut(const Exchange *self, GError **error)
 {
-    bool ok = true;
+    uint64_t synced = epoch_barrier_synced_out(&self->barrier);
 
-    g_mutex_lock(&self->lock);
+    if (self->mode != EXCHANGE_MULTIFD ||
+        (self->stats.held == 0 && synced == self->barrier.closed)) {
+        return true;
+    }
+    g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                "return path: got SHUT 0 with %" G_GUINT64_FORMAT " bytes of "
+                "pages and %" G_GUINT64_FORMAT " SYNCs not sent yet; the "
+                "destination has not got the whole guest", self->stats.held,
+                self->barrier.closed - synced);
+    return false;
+}
+
+static bool look_at_return(Exchange *self, const uint8_t *buf, size_t len,
+                           GError **error)
+{
+    uint32_t value;
+
+    if (self->stats.shut) {
+        return true;
+    }
     return_path_feed(&self->return_path, buf, len);
-    self->stats.shut = return_path_has_shut(&self->return_path,
-                                            &self->stats.shut_value);
-    while (ok && len > 0) {
+    if (!return_path_has_shut(&self->return_path, &value)) {
+        return true;
+    }
+    if (value == 0 && !check_shut(self, error)) {
+        return false;
+    }
+    self->stats.shut = true;
+    self->stats.shut_value = value;
+    return true;
+}
+
+static bool queue_return(Exchange *self, const uint8_t *buf, size_t len)
+{
+    while (len > 0) {
         size_t n;
 
-        while (!exchange_is_failed(self) &&
+        while (!exchange_is_over(self) &&
                byte_ring_get_space(&self->return_ring) == 0) {
             g_cond_wait(&self->return_space, &self->lock);
         }
-        ok = !exchange_is_failed(self);
-        n = ok ? byte_ring_write(&self->return_ring, buf, len) : 0;
+        if (exchange_is_over(self)) {
+            return false;
+        }
+        n = byte_ring_write(&self->return_ring, buf, len);
         buf += n;
         len -= n;
         g_cond_signal(&self->return_data);
     }
+    return true;
+}
+
+bool exchange_return_push(Exchange *self, const uint8_t *buf, size_t len)
+{
+    GError *error = NULL;
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    ok = look_at_return(self, buf, len, &error) && queue_return(self, buf, len);
     g_mutex_unlock(&self->lock);
+    if (error) {
+        exchange_fail(self, error);
+    }
     return ok;
 }
 
@@ -344,7 +407,8 @@ gssize exchange_return_pull(Exchange *self, uint8_t *buf, size_t max)
     gssize n = -1;
 
     g_mutex_lock(&self->lock);
-    while (!exchange_is_failed(self)) {
+    while (!exchange_is_over(self) ||
+           (exchange_is_taken_over(self) && !self->closed)) {
         if (byte_ring_get_held(&self->return_ring) > 0) {
             n = byte_ring_read(&self->return_ring, buf, max);
             g_cond_signal(&self->return_space);
@@ -360,16 +424,46 @@ gssize exchange_return_pull(Exchange *self, uint8_t *buf, size_t max)
     return n;
 }
 
+void exchange_set_delivery_hook(Exchange *self, ExchangeDelivery hook,
+                                void *data)
+{
+    self->delivery = hook;
+    self->delivery_data = data;
+}
+
+static void call_delivery_hook(Exchange *self, uint64_t main_offset,
+                               uint64_t return_offset)
+{
+    if (self->delivery) {
+        self->delivery(main_offset, return_offset, self->delivery_data);
+    }
+}
+
+void exchange_main_delivered(Exchange *self)
+{
+    uint64_t main_offset, return_offset;
+
+    g_mutex_lock(&self->lock);
+    self->stats.main_delivered = main_offset = self->main_ring.out;
+    return_offset = self->stats.return_delivered;
+    g_mutex_unlock(&self->lock);
+    call_delivery_hook(self, main_offset, return_offset);
+}
+
 void exchange_return_delivered(Exchange *self)
 {
+    uint64_t main_offset, return_offset;
     bool first = false;
 
     g_mutex_lock(&self->lock);
+    self->stats.return_delivered = return_offset = self->return_ring.out;
+    main_offset = self->stats.main_delivered;
     if (self->stats.shut && !self->stats.shut_delivered &&
         byte_ring_get_held(&self->return_ring) == 0) {
         self->stats.shut_delivered = first = true;
     }
     g_mutex_unlock(&self->lock);
+    call_delivery_hook(self, main_offset, return_offset);
     if (first) {
         exchange_notify(self, EXCHANGE_EVENT_SHUT);
     }

@@ -14,6 +14,9 @@
 #include "daemon/uuid.h"
 #include "wire/error.h"
 
+/* Epochs that may be closed and not yet written out: bounds what is kept per epoch. */
+enum { EPOCHS_AHEAD_MAX = 4096 };
+
 /* ---- joining ------------------------------------------------------------- */
 
 static bool check_join(const Exchange *self, const MultifdInit *init,
@@ -46,39 +49,56 @@ static bool check_join(const Exchange *self, const MultifdInit *init,
             return false;
         }
     }
-    if (self->mode == EXCHANGE_MAIN_ONLY ||
-        (self->settled && self->barrier.closed != 1)) {
-        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
-                    "init packet of channel %u: came after the migration had "
-                    "begun with %u multifd channels", init->id,
-                    self->barrier.n_in);
-        return false;
-    }
     return true;
+}
+
+/* As long as epoch 1 is open nothing of it has been called complete. */
+static bool check_in_time(const Exchange *self, const MultifdInit *init,
+                          GError **error)
+{
+    if (self->mode != EXCHANGE_MAIN_ONLY &&
+        (!self->settled || self->barrier.closed <= 1)) {
+        return true;
+    }
+    g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                "init packet of channel %u: came after the migration had "
+                "begun with %u multifd channels", init->id,
+                self->barrier.n_in);
+    return false;
+}
+
+static void join_locked(Exchange *self, const MultifdInit *init,
+                        unsigned *ret_in, unsigned *ret_syncs_to_drop)
+{
+    *ret_syncs_to_drop = self->barrier.closed;
+    *ret_in = epoch_barrier_add_in(&self->barrier, *ret_syncs_to_drop);
+    self->id_of_in[*ret_in] = init->id;
+    memcpy(self->uuid, init->uuid, MULTIFD_UUID_SIZE);
+    self->uuid_known = true;
+    if (self->mode == EXCHANGE_UNDECIDED) {
+        exchange_decide_locked(self, EXCHANGE_MULTIFD);
+    }
 }
 
 bool exchange_join(Exchange *self, const MultifdInit *init, unsigned *ret_in,
                    unsigned *ret_syncs_to_drop, GError **error)
 {
+    GError *late = NULL;
     bool ok, complete = false;
 
     g_mutex_lock(&self->lock);
     ok = check_join(self, init, error);
-    if (ok) {
-        unsigned late = self->settled ? 1 : 0;
-
-        *ret_syncs_to_drop = late;
-        *ret_in = epoch_barrier_add_in(&self->barrier, late);
-        self->id_of_in[*ret_in] = init->id;
-        memcpy(self->uuid, init->uuid, MULTIFD_UUID_SIZE);
-        self->uuid_known = true;
+    if (ok && check_in_time(self, init, &late)) {
+        join_locked(self, init, ret_in, ret_syncs_to_drop);
         complete = !self->settled &&
                    self->barrier.n_in == self->channels_expected;
-        if (self->mode == EXCHANGE_UNDECIDED) {
-            exchange_decide_locked(self, EXCHANGE_MULTIFD);
-        }
     }
     g_mutex_unlock(&self->lock);
+    if (late) {
+        g_propagate_error(error, g_error_copy(late));
+        exchange_fail(self, late);
+        return false;
+    }
     if (complete) {
         exchange_settle(self);
     }
@@ -100,20 +120,30 @@ static bool check_ids(const Exchange *self, GError **error)
     return true;
 }
 
+static bool settle_locked(Exchange *self, GError **error)
+{
+    if (self->mode == EXCHANGE_UNDECIDED) {
+        exchange_decide_locked(self, EXCHANGE_MAIN_ONLY);
+        return true;
+    }
+    if (!check_ids(self, error)) {
+        return false;
+    }
+    self->settled = true;
+    g_cond_broadcast(&self->state);
+    exchange_try_close_locked(self);
+    return true;
+}
+
 void exchange_settle(Exchange *self)
 {
     GError *error = NULL;
     bool failed = false, decided = false;
 
     g_mutex_lock(&self->lock);
-    if (!self->settled && self->mode == EXCHANGE_MULTIFD) {
-        if (check_ids(self, &error)) {
-            self->settled = decided = true;
-            g_cond_broadcast(&self->state);
-            exchange_try_close_locked(self);
-        } else {
-            failed = exchange_fail_locked(self, error);
-        }
+    if (!self->settled && self->mode != EXCHANGE_MAIN_ONLY) {
+        decided = settle_locked(self, &error);
+        failed = !decided && exchange_fail_locked(self, error);
     }
     g_mutex_unlock(&self->lock);
     if (failed) {
@@ -123,18 +153,24 @@ void exchange_settle(Exchange *self)
     }
 }
 
+static bool is_settle_due(const Exchange *self)
+{
+    return self->channels_expected == 0 &&
+           (self->all_connected ||
+            (self->mode == EXCHANGE_MULTIFD && self->markers->len > 0));
+}
+
 bool exchange_wait_settle_needed(Exchange *self)
 {
     bool needed;
 
     g_mutex_lock(&self->lock);
-    while (!exchange_is_failed(self) && !self->settled &&
-           self->mode != EXCHANGE_MAIN_ONLY &&
-           !(self->mode == EXCHANGE_MULTIFD && self->markers->len > 0)) {
+    while (!exchange_is_over(self) && !self->settled &&
+           self->mode != EXCHANGE_MAIN_ONLY && !is_settle_due(self)) {
         g_cond_wait(&self->state, &self->lock);
     }
-    needed = !exchange_is_failed(self) && !self->settled &&
-             self->mode == EXCHANGE_MULTIFD;
+    needed = !exchange_is_over(self) && !self->settled &&
+             self->mode != EXCHANGE_MAIN_ONLY;
     g_mutex_unlock(&self->lock);
     return needed;
 }
@@ -153,13 +189,15 @@ static GQueue *queue_of(Exchange *self, uint64_t epoch)
     return queue;
 }
 
-static void enqueue(Exchange *self, uint64_t epoch, Packet *packet)
+static void hold(Exchange *self, uint64_t footprint)
 {
-    uint64_t footprint = packet_get_footprint(packet);
-
-    self->stats.packets++;
     self->stats.held += footprint;
     self->stats.held_peak = MAX(self->stats.held_peak, self->stats.held);
+}
+
+static void enqueue(Exchange *self, uint64_t epoch, Packet *packet)
+{
+    self->stats.packets++;
     if (packet->kind == PACKET_PAGES) {
         self->stats.normal_pages += packet->header.normal_pages;
         self->stats.zero_pages += packet->header.zero_pages;
@@ -176,22 +214,34 @@ static void count_in(Exchange *self, unsigned in, const Packet *packet)
     self->stats.in[in].bytes += packet->payload_len;
 }
 
-bool exchange_push(Exchange *self, unsigned in, Packet *packet)
+bool exchange_reserve(Exchange *self, unsigned in, uint64_t footprint)
 {
-    uint64_t footprint = packet_get_footprint(packet);
     bool ok;
 
     g_mutex_lock(&self->lock);
-    while (!exchange_is_failed(self) &&
+    while (!exchange_is_over(self) &&
            !epoch_barrier_in_may_push(&self->barrier, in)) {
         g_cond_wait(&self->barrier_moved, &self->lock);
     }
     /* One packet always fits, however small the share. */
-    while (!exchange_is_failed(self) && self->stats.held > 0 &&
+    while (!exchange_is_over(self) && self->stats.held > 0 &&
            self->stats.held + footprint > self->memory) {
         g_cond_wait(&self->space, &self->lock);
     }
-    ok = !exchange_is_failed(self);
+    ok = !exchange_is_over(self);
+    if (ok) {
+        hold(self, footprint);
+    }
+    g_mutex_unlock(&self->lock);
+    return ok;
+}
+
+bool exchange_push(Exchange *self, unsigned in, Packet *packet)
+{
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    ok = !exchange_is_over(self);
     if (ok) {
         count_in(self, in, packet);
         enqueue(self, epoch_barrier_in_epoch(&self->barrier, in),
@@ -230,17 +280,23 @@ static bool check_left_behind(const Exchange *self, GError **error)
     return true;
 }
 
+static bool may_sync(const Exchange *self, unsigned in)
+{
+    return epoch_barrier_in_may_push(&self->barrier, in) &&
+           self->barrier.closed < epoch_barrier_synced_out(&self->barrier) +
+                                  EPOCHS_AHEAD_MAX;
+}
+
 bool exchange_sync(Exchange *self, unsigned in)
 {
     GError *error = NULL;
     bool ok, failed = false;
 
     g_mutex_lock(&self->lock);
-    while (!exchange_is_failed(self) &&
-           !epoch_barrier_in_may_push(&self->barrier, in)) {
+    while (!exchange_is_over(self) && !may_sync(self, in)) {
         g_cond_wait(&self->barrier_moved, &self->lock);
     }
-    ok = !exchange_is_failed(self);
+    ok = !exchange_is_over(self);
     if (ok) {
         self->stats.in[in].syncs++;
         epoch_barrier_in_sync(&self->barrier, in);
@@ -279,11 +335,12 @@ bool exchange_push_epoch(Exchange *self, uint64_t epoch, Packet *packet)
     bool ok;
 
     g_mutex_lock(&self->lock);
-    ok = !exchange_is_failed(self);
+    ok = !exchange_is_over(self);
     if (ok) {
         if (packet->in_channel < MULTIFD_CHANNELS_MAX) {
             count_in(self, packet->in_channel, packet);
         }
+        hold(self, packet_get_footprint(packet));
         enqueue(self, epoch, g_steal_pointer(&packet));
     }
     g_mutex_unlock(&self->lock);
@@ -331,7 +388,7 @@ ExchangeTake exchange_take(Exchange *self, unsigned out, Packet **ret_packet,
 
     *ret_packet = NULL;
     g_mutex_lock(&self->lock);
-    while (!exchange_is_failed(self)) {
+    while (!exchange_is_over(self)) {
         *ret_epoch = epoch_barrier_out_epoch(&self->barrier, out);
         *ret_packet = pop_packet(self, *ret_epoch);
         if (*ret_packet) {
@@ -373,6 +430,7 @@ void exchange_synced(Exchange *self, unsigned out)
     self->stats.out[out].syncs++;
     if (epoch_barrier_synced_out(&self->barrier) != before) {
         g_cond_broadcast(&self->main_data);     /* a marker may go */
+        g_cond_broadcast(&self->barrier_moved);
     }
     g_mutex_unlock(&self->lock);
 }

@@ -11,8 +11,11 @@
 struct Exchange {
     uint64_t memory;            /* constant */
     unsigned channels_expected; /* constant; 0: learnt from the stream */
+    bool link_fed;              /* constant */
     ExchangeObserver observer;  /* constant */
     void *observer_data;
+    ExchangeDelivery delivery;  /* constant once something is pushed */
+    void *delivery_data;
 
     GMutex lock;                /* guards all below; no lock is taken under it */
     GCond state;                /* mode, settled, geometry, ramblocks */
@@ -22,12 +25,14 @@ struct Exchange {
     GCond main_data, main_space, return_data, return_space;
 
     GError *error;              /* sticky */
+    bool closed;                /* sticky */
     bool rejected;
     unsigned rejected_channel;
     uint64_t rejected_packet;
 
     ExchangeMode mode;
     bool settled;               /* n of inbound channels is final (but see join) */
+    bool all_connected;         /* the stream shows that all channels must be here */
     bool uuid_known;
     uint8_t uuid[MULTIFD_UUID_SIZE];
 
@@ -51,7 +56,8 @@ struct Exchange {
 };
 
 /* With the lock held. */
-bool exchange_is_failed(const Exchange *self);
+bool exchange_is_over(const Exchange *self);    /* failed or closed */
+bool exchange_is_taken_over(const Exchange *self);  /* SHUT 0 was seen */
 /* Sets the first error and wakes everyone; false if there was one before. */
 bool exchange_fail_locked(Exchange *self, GError *error);
 void exchange_decide_locked(Exchange *self, ExchangeMode mode);

@@ -6,8 +6,9 @@
  */
 #include "daemon/exchange-private.h"
 
+#include "wire/error.h"
+
 enum {
-    MAIN_RING_SIZE = 1024 * 1024,
     RETURN_RING_SIZE = 64 * 1024,
 };
 
@@ -22,6 +23,7 @@ Exchange *exchange_new(const ExchangeSetup *setup)
 
     self->memory = setup->memory;
     self->channels_expected = setup->channels_in;
+    self->link_fed = setup->link_fed;
     self->observer = setup->observer;
     self->observer_data = setup->observer_data;
 
@@ -39,7 +41,7 @@ Exchange *exchange_new(const ExchangeSetup *setup)
     self->queues = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free,
                                          free_queue);
     self->main = main_stream_new();
-    byte_ring_init(&self->main_ring, MAIN_RING_SIZE);
+    byte_ring_init(&self->main_ring, setup->main_ring);
     byte_ring_init(&self->return_ring, RETURN_RING_SIZE);
     self->markers = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     return_path_init(&self->return_path);
@@ -78,18 +80,18 @@ void exchange_notify(Exchange *self, ExchangeEvent event)
 
 /* ---- failing ---------------------------------------------------------- */
 
-bool exchange_is_failed(const Exchange *self)
+bool exchange_is_over(const Exchange *self)
 {
-    return self->error != NULL;
+    return self->error || self->closed;
 }
 
-bool exchange_fail_locked(Exchange *self, GError *error)
+bool exchange_is_taken_over(const Exchange *self)
 {
-    if (self->error) {
-        g_error_free(error);
-        return false;
-    }
-    self->error = error;
+    return self->stats.shut && self->stats.shut_value == 0;
+}
+
+static void wake_everyone(Exchange *self)
+{
     g_cond_broadcast(&self->state);
     g_cond_broadcast(&self->barrier_moved);
     g_cond_broadcast(&self->space);
@@ -98,7 +100,22 @@ bool exchange_fail_locked(Exchange *self, GError *error)
     g_cond_broadcast(&self->main_space);
     g_cond_broadcast(&self->return_data);
     g_cond_broadcast(&self->return_space);
+}
+
+static bool fail_locked(Exchange *self, GError *error, bool matters)
+{
+    if (exchange_is_over(self) || !matters) {
+        g_error_free(error);
+        return false;
+    }
+    self->error = error;
+    wake_everyone(self);
     return true;
+}
+
+bool exchange_fail_locked(Exchange *self, GError *error)
+{
+    return fail_locked(self, error, !exchange_is_taken_over(self));
 }
 
 void exchange_fail(Exchange *self, GError *error)
@@ -113,18 +130,24 @@ void exchange_fail(Exchange *self, GError *error)
     }
 }
 
-void exchange_fail_channel(Exchange *self, GError *error)
+void exchange_fail_delivery(Exchange *self, GError *error)
 {
-    bool over;
+    bool first;
 
     g_mutex_lock(&self->lock);
-    over = self->stats.shut && self->stats.shut_value == 0;
+    first = fail_locked(self, error, !self->stats.shut_delivered);
     g_mutex_unlock(&self->lock);
-    if (over) {
-        g_error_free(error);    /* the destination has all it needs */
-        return;
+    if (first) {
+        exchange_notify(self, EXCHANGE_EVENT_FAILED);
     }
-    exchange_fail(self, error);
+}
+
+void exchange_close(Exchange *self)
+{
+    g_mutex_lock(&self->lock);
+    self->closed = true;
+    wake_everyone(self);
+    g_mutex_unlock(&self->lock);
 }
 
 void exchange_reject(Exchange *self, unsigned channel, uint64_t packet,
@@ -178,17 +201,43 @@ void exchange_decide_locked(Exchange *self, ExchangeMode mode)
     g_cond_broadcast(&self->main_data);     /* the gate may have opened */
 }
 
-void exchange_decide(Exchange *self, bool multifd, unsigned channels_in,
-                     const uint8_t uuid[MULTIFD_UUID_SIZE])
+static bool check_decide(const Exchange *self, bool multifd,
+                         unsigned channels_in, GError **error)
 {
+    if (self->mode != EXCHANGE_UNDECIDED) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "channels: got them twice, allowed once");
+        return false;
+    }
+    if (multifd && (channels_in == 0 || channels_in > MULTIFD_CHANNELS_MAX)) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "channels: got count %u, allowed 1 to %u", channels_in,
+                    MULTIFD_CHANNELS_MAX);
+        return false;
+    }
+    return true;
+}
+
+bool exchange_decide(Exchange *self, bool multifd, unsigned channels_in,
+                     const uint8_t uuid[MULTIFD_UUID_SIZE], GError **error)
+{
+    bool ok;
+
     g_mutex_lock(&self->lock);
-    memcpy(self->uuid, uuid, MULTIFD_UUID_SIZE);
-    self->uuid_known = true;
-    self->barrier.n_in = multifd ? channels_in : 0;
-    self->settled = multifd;
-    exchange_decide_locked(self, multifd ? EXCHANGE_MULTIFD : EXCHANGE_MAIN_ONLY);
+    ok = check_decide(self, multifd, channels_in, error);
+    if (ok) {
+        memcpy(self->uuid, uuid, MULTIFD_UUID_SIZE);
+        self->uuid_known = true;
+        self->barrier.n_in = multifd ? channels_in : 0;
+        self->settled = multifd;
+        exchange_decide_locked(self, multifd ? EXCHANGE_MULTIFD
+                                             : EXCHANGE_MAIN_ONLY);
+    }
     g_mutex_unlock(&self->lock);
-    exchange_notify(self, EXCHANGE_EVENT_DECIDED);
+    if (ok) {
+        exchange_notify(self, EXCHANGE_EVENT_DECIDED);
+    }
+    return ok;
 }
 
 ExchangeMode exchange_wait_decided(Exchange *self, unsigned *ret_channels_in,
@@ -197,15 +246,25 @@ ExchangeMode exchange_wait_decided(Exchange *self, unsigned *ret_channels_in,
     ExchangeMode mode;
 
     g_mutex_lock(&self->lock);
-    while (!exchange_is_failed(self) && self->mode != EXCHANGE_MAIN_ONLY &&
+    while (!exchange_is_over(self) && self->mode != EXCHANGE_MAIN_ONLY &&
            !(self->mode == EXCHANGE_MULTIFD && self->settled)) {
         g_cond_wait(&self->state, &self->lock);
     }
-    mode = exchange_is_failed(self) ? EXCHANGE_UNDECIDED : self->mode;
+    mode = exchange_is_over(self) ? EXCHANGE_UNDECIDED : self->mode;
     *ret_channels_in = self->barrier.n_in;
     memcpy(ret_uuid, self->uuid, MULTIFD_UUID_SIZE);
     g_mutex_unlock(&self->lock);
     return mode;
+}
+
+bool exchange_has_pages_on_main(Exchange *self)
+{
+    bool pages;
+
+    g_mutex_lock(&self->lock);
+    pages = self->mode == EXCHANGE_MAIN_ONLY || self->postcopy;
+    g_mutex_unlock(&self->lock);
+    return pages;
 }
 
 void exchange_get_snapshot(Exchange *self, ExchangeSnapshot *ret)

@@ -48,7 +48,9 @@ typedef void (*ExchangeObserver)(Exchange *exchange, ExchangeEvent event,
 
 typedef struct {
     uint64_t memory;            /* bytes of packets held at most */
+    size_t main_ring;           /* bytes of main channel held at most */
     unsigned channels_in;       /* N when it is known beforehand; 0: learn it */
+    bool link_fed;              /* the peer decides the mode, exchange_decide() */
     ExchangeObserver observer;
     void *observer_data;
 } ExchangeSetup;
@@ -60,10 +62,16 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Exchange, exchange_free)
 
 /* ---- failing ---------------------------------------------------------- */
 
-/* Takes @error.  The first one is kept; all present and later waits end. */
+/*
+ * Takes @error.  The first one is kept; all present and later waits end.  Once
+ * SHUT 0 has been seen the destination owns the guest: then nothing but failing
+ * to tell the source matters, and exchange_fail() does nothing.
+ */
 void exchange_fail(Exchange *self, GError *error);
-/* The same for a multifd channel: means nothing once SHUT 0 has been seen. */
-void exchange_fail_channel(Exchange *self, GError *error);
+/* SHUT 0 could not be delivered: counts in any case. */
+void exchange_fail_delivery(Exchange *self, GError *error);
+/* All is over, well or not: ends every wait without an error. */
+void exchange_close(Exchange *self);
 /* A packet was refused: as exchange_fail(), and remembered for PACKET_REJECTED. */
 void exchange_reject(Exchange *self, unsigned channel, uint64_t packet,
                      GError *error);
@@ -75,25 +83,34 @@ bool exchange_get_rejected(Exchange *self, unsigned *ret_channel,
 /* ---- multifd, inbound from a QEMU -------------------------------------- */
 
 /*
- * A channel said its init packet.  Waits for nothing.  An error (another UUID,
- * an id that is taken or too large, too late) concerns this connection only:
- * the caller closes it, the migration goes on.  *ret_syncs_to_drop: SYNCs of
- * this channel that already count as seen (1 for a late comer, else 0).
+ * A channel said its init packet.  Waits for nothing.  An error of another UUID
+ * or a taken id concerns that connection only: the caller closes it.  A channel
+ * of our guest that comes too late fails the migration, for its pages would be
+ * missing without anybody noticing.  *ret_syncs_to_drop: SYNCs of this channel
+ * that already count as seen (1 for a late comer, else 0).
  */
 bool exchange_join(Exchange *self, const MultifdInit *init, unsigned *ret_in,
                    unsigned *ret_syncs_to_drop, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
-/* All channels there will be have joined (or all that came in good time). */
-void exchange_settle(Exchange *self);
-/* Waits until marker 1 has come in and N is not settled; false: failed, or
- * there is nothing to settle. */
+/*
+ * Waits until the stream shows that every channel must have connected by now,
+ * and N or the mode is not settled yet; false: nothing to settle any more.  The
+ * caller gives connections under way a moment, then calls exchange_settle().
+ */
 bool exchange_wait_settle_needed(Exchange *self);
+/* The channels that have joined are all; none: a main-only stream. */
+void exchange_settle(Exchange *self);
 
 /* Wait for what the main channel tells. */
 bool exchange_wait_geometry(Exchange *self, MultifdGeometry *ret);
 const RamblockTable *exchange_wait_ramblocks(Exchange *self);
 
-/* Takes @packet; waits for the epoch to be open for @in, and for memory. */
+/*
+ * Before the payload is read: waits for the epoch to be open for @in, and until
+ * @footprint bytes (packet_get_footprint()) fit the share.  Then push what was
+ * reserved; it does not wait and takes @packet.
+ */
+bool exchange_reserve(Exchange *self, unsigned in, uint64_t footprint);
 bool exchange_push(Exchange *self, unsigned in, Packet *packet);
 bool exchange_sync(Exchange *self, unsigned in);
 /* End of the channel at a packet's border. */
@@ -101,9 +118,10 @@ void exchange_leave(Exchange *self, unsigned in);
 
 /* ---- multifd, inbound from a link -------------------------------------- */
 
-/* What the peer's `channels` event says. */
-void exchange_decide(Exchange *self, bool multifd, unsigned channels_in,
-                     const uint8_t uuid[MULTIFD_UUID_SIZE]);
+/* What the peer's `channels` event says, once. */
+bool exchange_decide(Exchange *self, bool multifd, unsigned channels_in,
+                     const uint8_t uuid[MULTIFD_UUID_SIZE], GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
 /* Takes @packet; never waits: the window bounds what can come. */
 bool exchange_push_epoch(Exchange *self, uint64_t epoch, Packet *packet);
 void exchange_close_epoch(Exchange *self, uint64_t epoch);
@@ -135,16 +153,29 @@ void exchange_synced(Exchange *self, unsigned out);
 bool exchange_main_push(Exchange *self, const uint8_t *buf, size_t len);
 void exchange_main_end(Exchange *self);
 /* Waits for bytes; 0: the stream has ended.  @gated: stop before markers whose
- * SYNC is not yet out.  *ret_end (may be NULL): nothing follows these bytes. */
+ * SYNC is not yet out. */
 gssize exchange_main_pull(Exchange *self, uint8_t *buf, size_t max, bool gated);
 /* Waits until there is a first byte (or an end) to pull. */
 bool exchange_main_wait(Exchange *self);
 
+/* SHUT 0 while anything of the guest is still in our hands fails the migration
+ * and is not passed on: the destination has not got what it says it has. */
 bool exchange_return_push(Exchange *self, const uint8_t *buf, size_t len);
 void exchange_return_end(Exchange *self);
+/* Delivers SHUT 0 even when the migration has failed. */
 gssize exchange_return_pull(Exchange *self, uint8_t *buf, size_t max);
-/* The bytes pulled last were written to where the source will read them. */
+
+/*
+ * What was pulled so far has been written to the next hop.  Calls the delivery
+ * hook, by which a link acknowledges.
+ */
+void exchange_main_delivered(Exchange *self);
 void exchange_return_delivered(Exchange *self);
+typedef void (*ExchangeDelivery)(uint64_t main_offset, uint64_t return_offset,
+                                 void *data);
+/* Set before anything is pushed; called in the delivering thread. */
+void exchange_set_delivery_hook(Exchange *self, ExchangeDelivery hook,
+                                void *data);
 
 /* ---- what everybody may ask ---------------------------------------------- */
 
@@ -161,6 +192,7 @@ typedef struct {
     ExchangeChannel out[MULTIFD_CHANNELS_MAX];
     uint64_t packets, normal_pages, zero_pages, device_packets;  /* inbound */
     uint64_t main_in, main_out, return_in, return_out;           /* bytes */
+    uint64_t main_delivered, return_delivered;
     uint64_t epochs;            /* closed */
     uint64_t held, held_peak;   /* bytes of packets */
     uint64_t markers;
@@ -175,6 +207,9 @@ typedef struct {
     char machine[64];
     uint64_t activity;          /* changes whenever anything moves */
 } ExchangeSnapshot;
+
+/* Pages travel on the main channel: no multifd, or postcopy has begun. */
+bool exchange_has_pages_on_main(Exchange *self);
 
 void exchange_get_snapshot(Exchange *self, ExchangeSnapshot *ret);
 

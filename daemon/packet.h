@@ -22,6 +22,9 @@ PacketPool *packet_pool_ref(PacketPool *self);
 void packet_pool_unref(PacketPool *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PacketPool, packet_pool_unref)
 
+/* Most that a device-state packet may carry, bytes; VFIO sends 1 MiB at a time. */
+enum { DEVICE_PAYLOAD_MAX = 16 * 1024 * 1024 };
+
 typedef enum { PACKET_PAGES, PACKET_DEVICE_STATE } PacketKind;
 
 typedef struct Packet Packet;

@@ -511,6 +511,25 @@ bool stream_tls_writev(StreamTls *self, const struct iovec *iov,
     return !self->write_failed;
 }
 
+bool stream_tls_update_keys(StreamTls *self, GError **error)
+{
+    int code;
+
+    if (gnutls_protocol_get_version(self->session) != GNUTLS_TLS1_3) {
+        return true;
+    }
+    g_mutex_lock(&self->lock);
+    self->pushes_allowed = true;
+    code = gnutls_session_key_update(self->session, GNUTLS_KU_PEER);
+    self->pushes_allowed = false;
+    g_mutex_unlock(&self->lock);
+    if (code < 0) {
+        set_gnutls_error(self, code, "TLS key update", error);
+        return false;
+    }
+    return true;    /* leaves with the next write */
+}
+
 void stream_tls_bye(StreamTls *self, gint64 deadline_us)
 {
     if (self->write_failed || stream_socket_is_shut(self->socket)) {

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/ingress-qemu.c - threads around a source QEMU's connections
+ *
+ * One reader thread per connection, one writer for the return path, and one
+ * that settles the number of channels once the stream shows that all of them
+ * must have connected (docs/architecture.md, "How many channels").
+ */
+#include "daemon/ingress-qemu.h"
+
+#include "daemon/channel-reader.h"
+#include "wire/error.h"
+
+enum {
+    MAIN_BUFFER = 256 * 1024,
+    SETTLE_MS = 1000,       /* for connections still in their first bytes */
+};
+
+typedef struct {
+    Ingress base;
+    Exchange *exchange;
+    Listener *listener;
+    PacketPool *pool;
+
+    GMutex lock;            /* guards all below; a leaf */
+    bool closed;
+    GPtrArray *streams;     /* owned */
+    GPtrArray *threads;
+    bool has_main;
+} IngressQemu;
+
+typedef struct {
+    IngressQemu *ingress;
+    Stream *stream;         /* lent */
+    ChannelReaderSetup reader;
+} Channel;
+
+/* ---- threads --------------------------------------------------------------- */
+
+static void *channel_thread(void *data)
+{
+    g_autofree Channel *channel = data;
+
+    channel_reader_run(&channel->reader);
+    return NULL;
+}
+
+static void *settle_thread(void *data)
+{
+    IngressQemu *self = data;
+
+    if (exchange_wait_settle_needed(self->exchange)) {
+        listener_settle(self->listener, SETTLE_MS);
+        exchange_settle(self->exchange);
+    }
+    return NULL;
+}
+
+static void *main_reader_thread(void *data)
+{
+    g_autofree Channel *channel = data;
+    Exchange *exchange = channel->ingress->exchange;
+    g_autofree uint8_t *buf = g_malloc(MAIN_BUFFER);
+    GError *error = NULL;
+    gssize n;
+    bool more = exchange_main_push(exchange, (const uint8_t *)"QEVM", 4);
+
+    while (more) {
+        n = stream_read(channel->stream, buf, MAIN_BUFFER, &error);
+        if (n < 0) {
+            g_prefix_error(&error, "main channel: from the source QEMU: ");
+            exchange_fail(exchange, error);
+        } else if (n == 0) {
+            exchange_main_end(exchange);
+        }
+        more = n > 0 && exchange_main_push(exchange, buf, n);
+    }
+    return NULL;
+}
+
+/*
+ * What the destination says, first of all its SHUT.  The end of it is passed on
+ * at once: a source that loses its return path runs the guest again.
+ */
+static void *return_writer_thread(void *data)
+{
+    g_autofree Channel *channel = data;
+    Exchange *exchange = channel->ingress->exchange;
+    uint8_t buf[16 * 1024];
+    GError *error = NULL;
+    gssize n;
+
+    while ((n = exchange_return_pull(exchange, buf, sizeof(buf))) > 0) {
+        if (!stream_write(channel->stream, buf, n, &error)) {
+            g_prefix_error(&error, "return path: to the source QEMU: ");
+            exchange_fail_delivery(exchange, error);
+            return NULL;
+        }
+        exchange_return_delivered(exchange);
+    }
+    if (n == 0) {
+        stream_finish(channel->stream);
+    }
+    return NULL;
+}
+
+/* ---- taking connections ------------------------------------------------------ */
+
+static void start_thread(IngressQemu *self, const char *name, GThreadFunc func,
+                         void *data)
+{
+    g_ptr_array_add(self->threads, g_thread_new(name, func, data));
+}
+
+static Channel *new_channel(IngressQemu *self, Stream *stream)
+{
+    Channel *channel = g_new0(Channel, 1);
+
+    channel->ingress = self;
+    channel->stream = stream;
+    return channel;
+}
+
+static bool take_main(IngressQemu *self, Stream *stream, GError **error)
+{
+    if (self->has_main) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "got a second main channel while a migration is running");
+        return false;
+    }
+    self->has_main = true;
+    start_thread(self, "in-main", main_reader_thread,
+                 new_channel(self, stream));
+    start_thread(self, "in-return", return_writer_thread,
+                 new_channel(self, stream));
+    return true;
+}
+
+static void take_channel(IngressQemu *self, Stream *stream,
+                         const ChannelReaderSetup *reader)
+{
+    Channel *channel = new_channel(self, stream);
+
+    channel->reader = *reader;
+    start_thread(self, "in-multifd", channel_thread, channel);
+}
+
+static bool take_locked(IngressQemu *self, Arrival *arrival,
+                        const ChannelReaderSetup *reader, GError **error)
+{
+    if (self->closed) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "the migration is over");
+        return false;
+    }
+    if (!arrival->is_main) {
+        take_channel(self, arrival->stream, reader);
+    } else if (!take_main(self, arrival->stream, error)) {
+        return false;
+    }
+    g_ptr_array_add(self->streams, g_steal_pointer(&arrival->stream));
+    return true;
+}
+
+bool ingress_qemu_take(Ingress *ingress, Arrival *arrival, GError **error)
+{
+    IngressQemu *self = (IngressQemu *)ingress;
+    ChannelReaderSetup reader = {
+        .stream = arrival->stream,
+        .exchange = self->exchange,
+        .pool = self->pool,
+        .id = arrival->init.id,
+    };
+    bool ok;
+
+    if (!arrival->is_main &&
+        !exchange_join(self->exchange, &arrival->init, &reader.in,
+                       &reader.syncs_to_drop, error)) {
+        return false;
+    }
+    g_mutex_lock(&self->lock);
+    ok = take_locked(self, arrival, &reader, error);
+    g_mutex_unlock(&self->lock);
+    return ok;
+}
+
+/* ---- life ------------------------------------------------------------------- */
+
+static void shutdown_ingress(Ingress *ingress)
+{
+    IngressQemu *self = (IngressQemu *)ingress;
+
+    g_mutex_lock(&self->lock);
+    self->closed = true;
+    for (unsigned i = 0; i < self->streams->len; i++) {
+        stream_shutdown(g_ptr_array_index(self->streams, i));
+    }
+    g_mutex_unlock(&self->lock);
+}
+
+static void free_ingress(Ingress *ingress)
+{
+    IngressQemu *self = (IngressQemu *)ingress;
+
+    /* Closed, so nobody adds to these any more. */
+    for (unsigned i = 0; i < self->threads->len; i++) {
+        g_thread_join(g_ptr_array_index(self->threads, i));
+    }
+    g_ptr_array_unref(self->threads);
+    g_ptr_array_unref(self->streams);
+    packet_pool_unref(self->pool);
+    g_mutex_clear(&self->lock);
+    g_free(self);
+}
+
+Ingress *ingress_qemu_new(Exchange *exchange, Listener *listener)
+{
+    static const IngressOps ops = {
+        .kind = "qemu",
+        .shutdown = shutdown_ingress,
+        .free = free_ingress,
+    };
+    IngressQemu *self = g_new0(IngressQemu, 1);
+
+    self->base.ops = &ops;
+    self->exchange = exchange;
+    self->listener = listener;
+    self->pool = packet_pool_new();
+    g_mutex_init(&self->lock);
+    self->streams =
+        g_ptr_array_new_with_free_func((GDestroyNotify)stream_free);
+    self->threads = g_ptr_array_new();
+    start_thread(self, "settle", settle_thread, self);
+    return &self->base;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/ingress-qemu.h - plays the destination towards a source QEMU
+ */
+#ifndef DAEMON_INGRESS_QEMU_H
+#define DAEMON_INGRESS_QEMU_H
+
+#include "daemon/exchange.h"
+#include "daemon/ingress.h"
+#include "daemon/listener.h"
+
+/* Neither is owned; both outlive it. */
+Ingress *ingress_qemu_new(Exchange *exchange, Listener *listener);
+
+/*
+ * A connection of this migration's source.  Takes arrival->stream on success;
+ * on failure (a second main channel, see also exchange_join()) the caller closes
+ * it.  Any thread, but not after ingress_shutdown().
+ */
+bool ingress_qemu_take(Ingress *ingress, Arrival *arrival, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/link-lane.h - one lane of a link: connecting, hello, frames
+ *
+ * docs/link-protocol.md is the contract.  All calls block, in a thread of a
+ * migration or an intake thread.
+ */
+#ifndef DAEMON_LINK_LANE_H
+#define DAEMON_LINK_LANE_H
+
+#include <gio/gio.h>
+#include <json-glib/json-glib.h>
+#include "daemon/config.h"
+#include "daemon/limiter.h"
+#include "daemon/stream.h"
+#include "wire/link-frame.h"
+
+#define LINK_MIGRATION_ID_LEN 32    /* hex digits */
+
+typedef enum { LINK_ROLE_MAIN, LINK_ROLE_BULK } LinkRole;
+
+/* What the connecting end says first. */
+typedef struct {
+    unsigned version;
+    char daemon[64];
+    LinkRole role;
+    char migration[LINK_MIGRATION_ID_LEN + 1];
+    unsigned lane;          /* 0 to 63; 0 for the main lane */
+} LinkHello;
+
+/*
+ * Connect to @peer, TLS with its rules, hello, and the answer.  @ret_daemon (may
+ * be NULL): the name the peer gives itself; g_free().  A refusal by the peer is
+ * an error with its text.
+ */
+Stream *link_lane_connect(const ConfigPeer *peer, TlsCredentials *credentials,
+                          const ConfigTimeouts *timeouts,
+                          const LinkHello *hello, GCancellable *cancellable,
+                          char **ret_daemon, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/* The accepting end, after TLS: read and check the hello; then answer it. */
+bool link_lane_read_hello(Stream *stream, LinkHello *ret, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+bool link_lane_accept(Stream *stream, const char *daemon_name, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+void link_lane_refuse(Stream *stream, const GError *reason);
+
+/* Write one frame: header, then the pieces (frame->length bytes in all). */
+bool link_lane_write(Stream *stream, Limiter *limiter, const LinkFrame *frame,
+                     const struct iovec *pieces, unsigned n_pieces,
+                     GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Read and check a header.  *ret_eof (may be NULL: an error then): the lane
+ * ended at a frame's border. */
+bool link_lane_read(Stream *stream, LinkFrame *ret, bool *ret_eof,
+                    GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* NODELAY, keepalive, TCP_USER_TIMEOUT of @dead_ms, small unsent backlog. */
+void link_lane_tune(Stream *stream, unsigned dead_ms);
+
+#endif
