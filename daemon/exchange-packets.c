@@ -208,10 +208,10 @@ static void enqueue(Exchange *self, uint64_t epoch, Packet *packet)
     g_cond_signal(&self->work);
 }
 
-static void count_in(Exchange *self, unsigned in, const Packet *packet)
+static void count_in(Exchange *self, unsigned id, const Packet *packet)
 {
-    self->stats.in[in].packets++;
-    self->stats.in[in].bytes += packet->payload_len;
+    self->stats.in[id].packets++;
+    self->stats.in[id].bytes += packet->payload_len;
 }
 
 bool exchange_reserve(Exchange *self, unsigned in, uint64_t footprint)
@@ -243,7 +243,7 @@ bool exchange_push(Exchange *self, unsigned in, Packet *packet)
     g_mutex_lock(&self->lock);
     ok = !exchange_is_over(self);
     if (ok) {
-        count_in(self, in, packet);
+        count_in(self, self->id_of_in[in], packet);
         enqueue(self, epoch_barrier_in_epoch(&self->barrier, in),
                 g_steal_pointer(&packet));
     }
@@ -298,7 +298,7 @@ bool exchange_sync(Exchange *self, unsigned in)
     }
     ok = !exchange_is_over(self);
     if (ok) {
-        self->stats.in[in].syncs++;
+        self->stats.in[self->id_of_in[in]].syncs++;
         epoch_barrier_in_sync(&self->barrier, in);
         if (check_left_behind(self, &error)) {
             exchange_try_close_locked(self);

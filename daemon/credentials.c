@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "daemon/credentials.h"
+
+typedef struct {
+    TlsConfig config;           /* owns its strings */
+    TlsCredentials *loaded;
+} Entry;
+
+struct Credentials {
+    GMutex lock;                /* guards the table; held while files are read */
+    GHashTable *entries;        /* key text -> Entry */
+};
+
+static void free_entry(void *data)
+{
+    Entry *entry = data;
+
+    g_free(entry->config.directory);
+    g_free(entry->config.priority);
+    g_free(entry->config.psk_username);
+    tls_credentials_unref(entry->loaded);
+    g_free(entry);
+}
+
+static char *make_key(const TlsConfig *config)
+{
+    return g_strdup_printf("%d\n%d\n%s\n%s\n%s", config->kind,
+                           config->verify_peer,
+                           config->directory ? config->directory : "",
+                           config->priority ? config->priority : "",
+                           config->psk_username ? config->psk_username : "");
+}
+
+Credentials *credentials_new(void)
+{
+    Credentials *self = g_new0(Credentials, 1);
+
+    g_mutex_init(&self->lock);
+    self->entries = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
+                                          free_entry);
+    return self;
+}
+
+void credentials_free(Credentials *self)
+{
+    if (!self) {
+        return;
+    }
+    g_hash_table_unref(self->entries);
+    g_mutex_clear(&self->lock);
+    g_free(self);
+}
+
+static TlsCredentials *load(Credentials *self, const char *key,
+                            const TlsConfig *config, GError **error)
+{
+    TlsCredentials *loaded = tls_credentials_load(config, error);
+    Entry *entry;
+
+    if (!loaded) {
+        return NULL;
+    }
+    entry = g_new0(Entry, 1);
+    entry->config = *config;
+    entry->config.directory = g_strdup(config->directory);
+    entry->config.priority = g_strdup(config->priority);
+    entry->config.psk_username = g_strdup(config->psk_username);
+    entry->loaded = loaded;
+    g_hash_table_insert(self->entries, g_strdup(key), entry);
+    return loaded;
+}
+
+TlsCredentials *credentials_get(Credentials *self, const TlsConfig *config,
+                                GError **error)
+{
+    g_autofree char *key = make_key(config);
+    TlsCredentials *credentials;
+    Entry *entry;
+
+    g_mutex_lock(&self->lock);
+    entry = g_hash_table_lookup(self->entries, key);
+    credentials = entry ? entry->loaded : load(self, key, config, error);
+    if (credentials) {
+        tls_credentials_ref(credentials);
+    }
+    g_mutex_unlock(&self->lock);
+    return credentials;
+}
+
+static bool load_all(Credentials *self, GPtrArray *fresh, GError **error)
+{
+    GHashTableIter iter;
+    Entry *entry;
+
+    g_hash_table_iter_init(&iter, self->entries);
+    while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&entry)) {
+        TlsCredentials *loaded = tls_credentials_load(&entry->config, error);
+
+        if (!loaded) {
+            return false;
+        }
+        g_ptr_array_add(fresh, loaded);
+    }
+    return true;
+}
+
+bool credentials_reload(Credentials *self, GError **error)
+{
+    g_autoptr(GPtrArray) fresh =
+        g_ptr_array_new_with_free_func((GDestroyNotify)tls_credentials_unref);
+    GHashTableIter iter;
+    Entry *entry;
+    unsigned i = 0;
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    ok = load_all(self, fresh, error);
+    if (ok) {
+        g_hash_table_iter_init(&iter, self->entries);
+        while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&entry)) {
+            tls_credentials_unref(entry->loaded);
+            entry->loaded = tls_credentials_ref(g_ptr_array_index(fresh, i));
+            i++;
+        }
+    }
+    g_mutex_unlock(&self->lock);
+    return ok;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/credentials.h - all TLS credentials in use, loaded once, reloadable
+ *
+ * Thread-safe.  A reload replaces what later sessions get; those that are alive
+ * keep what they began with.
+ */
+#ifndef DAEMON_CREDENTIALS_H
+#define DAEMON_CREDENTIALS_H
+
+#include "daemon/tls.h"
+
+typedef struct Credentials Credentials;
+
+Credentials *credentials_new(void);
+void credentials_free(Credentials *self);
+
+/* A reference to what @config names, loading it when it is not there yet. */
+TlsCredentials *credentials_get(Credentials *self, const TlsConfig *config,
+                                GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Load everything in use again.  On failure all stays as it was. */
+bool credentials_reload(Credentials *self, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+#endif

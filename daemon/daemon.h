@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/daemon.h - what all migrations of one daemon share
+ *
+ * Made by main(), constant while migrations run; every part that changes has a
+ * lock of its own.
+ */
+#ifndef DAEMON_DAEMON_H
+#define DAEMON_DAEMON_H
+
+#include "daemon/config.h"
+#include "daemon/credentials.h"
+#include "daemon/limiter.h"
+
+typedef struct Registry Registry;
+
+typedef struct {
+    const Config *config;
+    Credentials *credentials;
+    Registry *registry;
+    Limiter *limiter;               /* the root: all WAN legs together */
+    GHashTable *peer_limiters;      /* peer name -> Limiter; constant */
+} Daemon;
+
+/* Limiter of a peer, or the root for NULL; lent. */
+Limiter *daemon_get_limiter(const Daemon *self, const ConfigPeer *peer);
+
+/* Credentials of the link; a reference. */
+TlsCredentials *daemon_get_link_credentials(const Daemon *self, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+/* Credentials of a tunnel's QEMU leg; a reference. */
+TlsCredentials *daemon_get_tunnel_credentials(const Daemon *self,
+                                              const ConfigTunnel *tunnel,
+                                              GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+#endif

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/migration.h - one migration in one daemon
+ *
+ * A migration has a thread of its own, which runs its body (the managed driver,
+ * a tunnel, the far side of either), and a public face that any thread may look
+ * at.  Shared by reference.  It is over when its state says so; then nothing of
+ * it is left running but what holds a reference.
+ */
+#ifndef DAEMON_MIGRATION_H
+#define DAEMON_MIGRATION_H
+
+#include <stdbool.h>
+#include <json-glib/json-glib.h>
+#include "daemon/daemon.h"
+
+typedef struct Migration Migration;
+
+typedef enum { MIGRATION_MANAGED, MIGRATION_TUNNEL } MigrationKind;
+
+typedef enum {
+    MIGRATION_SOURCE,       /* QEMU here, peer there */
+    MIGRATION_DESTINATION,  /* peer there, QEMU here */
+    MIGRATION_RELAY,        /* a QEMU on both sides */
+} MigrationRole;
+
+typedef enum {
+    MIGRATION_SETUP,
+    MIGRATION_ACTIVE,
+    MIGRATION_SWITCHOVER,   /* the guest is stopped at the source */
+    MIGRATION_HANDOVER,     /* the destination has all; the guest is to be started */
+    MIGRATION_CANCELLING,
+    MIGRATION_COMPLETED,
+    MIGRATION_FAILED,
+    MIGRATION_CANCELLED,
+} MigrationState;
+
+const char *migration_state_to_string(MigrationState state);
+static inline bool migration_state_is_final(MigrationState state)
+{
+    return state >= MIGRATION_COMPLETED;
+}
+
+/*
+ * What the thread does.  Returns true if the guest has arrived; else an error.
+ * It may leave exchange, ingress and egress behind: they are torn down after it.
+ */
+typedef bool (*MigrationBody)(Migration *migration, void *data, GError **error);
+
+typedef struct {
+    Daemon *daemon;
+    const char *id;             /* NULL: a new one */
+    MigrationKind kind;
+    MigrationRole role;
+    const char *name;           /* of the VM or the tunnel; copied */
+    const ConfigPeer *peer;     /* NULL: none; lent by the configuration */
+    uint64_t rate;              /* bytes/s; 0: no limit of its own */
+    unsigned weight;
+    MigrationBody body;
+    void *data;                 /* given to the body */
+    GDestroyNotify destroy;     /* of data, when the thread is over */
+} MigrationSetup;
+
+Migration *migration_new(const MigrationSetup *setup);
+Migration *migration_ref(Migration *self);
+void migration_unref(Migration *self);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Migration, migration_unref)
+
+/* Registers it and starts its thread.  Fails when there are too many already,
+ * the VM or tunnel is busy, or memory is used up; then it never ran. */
+bool migration_start(Migration *self, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/* Any thread.  Too late once the destination has taken over: an error then. */
+bool migration_cancel(Migration *self, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+void migration_set_rate(Migration *self, uint64_t rate_bytes_per_s);
+
+const char *migration_get_id(const Migration *self);
+const char *migration_get_name(const Migration *self);
+MigrationKind migration_get_kind(const Migration *self);
+const ConfigPeer *migration_get_peer(const Migration *self);
+MigrationState migration_get_state(Migration *self);
+
+/* As query-migrations has it. */
+JsonObject *migration_to_json(Migration *self);
+/* Once a second, by the registry: the rate since the last time. */
+void migration_sample_rate(Migration *self);
+
+/* Waits for the thread to end. */
+void migration_join(Migration *self);
+
+#endif

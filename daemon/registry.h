@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/registry.h - all migrations of the daemon, and its last finished ones
+ *
+ * Thread-safe.  Tells the control socket about changes through a sink that runs
+ * on the main loop.
+ */
+#ifndef DAEMON_REGISTRY_H
+#define DAEMON_REGISTRY_H
+
+#include "daemon/migration.h"
+
+/* On the main loop.  @data is consumed. */
+typedef void (*RegistrySink)(const char *event, JsonObject *data,
+                             void *sink_data);
+
+Registry *registry_new(const Config *config);
+/* No migration may be running any more. */
+void registry_free(Registry *self);
+
+void registry_set_sink(Registry *self, RegistrySink sink, void *data);
+/* Any thread: hand an event to the sink, on the main loop. */
+void registry_emit(Registry *self, const char *event, JsonObject *data);
+
+/*
+ * Enter a migration.  *ret_memory: its share, bytes.  An error when there are as
+ * many as max-migrations, when a managed one of the same VM or one of the same
+ * tunnel runs, when no memory is left, or when the daemon is stopping.
+ */
+bool registry_add(Registry *self, Migration *migration, uint64_t *ret_memory,
+                  GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* It is over: free its share; it stays listed for a while. */
+void registry_end(Registry *self, Migration *migration, uint64_t memory);
+
+/* By id, or by the VM's or tunnel's name if one of that name is running; a
+ * reference or NULL. */
+Migration *registry_find(Registry *self, const char *id_or_name);
+/* All, the running ones last; owns references. */
+GPtrArray *registry_list(Registry *self);
+unsigned registry_count_running(Registry *self);
+unsigned registry_count_of_peer(Registry *self, const ConfigPeer *peer);
+
+/* Refuse new ones; cancel those that run; wait for them. */
+void registry_stop(Registry *self);
+
+/* Once a second, on the main loop: rates and MIGRATION_PROGRESS events. */
+void registry_tick(Registry *self);
+
+#endif
