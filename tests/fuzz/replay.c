@@ -6,6 +6,7 @@
  * sees an overread.  Exit 0: every input held; 2: there was none.
  */
 #include <glib.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
