@@ -39,8 +39,9 @@ void epoch_barrier_init(EpochBarrier *self);
 
 /*
  * Inbound channels join before epoch 0 closes, or later as long as they are
- * only one SYNC behind (@syncs_done says how many SYNCs count as seen).
- * Returns the channel's index.
+ * only one SYNC behind (@syncs_done says how many SYNCs count as seen); that one
+ * may not push before it has sent the SYNC that it owes.  Outbound channels join
+ * before the first SYNC is written on all of them.  Returns the channel's index.
  */
 unsigned epoch_barrier_add_in(EpochBarrier *self, uint64_t syncs_done);
 unsigned epoch_barrier_add_out(EpochBarrier *self);
@@ -49,7 +50,7 @@ unsigned epoch_barrier_add_out(EpochBarrier *self);
 uint64_t epoch_barrier_in_epoch(const EpochBarrier *self, unsigned in);
 bool epoch_barrier_in_may_push(const EpochBarrier *self, unsigned in);
 
-/* Channel @in sent a SYNC.  It must have been allowed to push. */
+/* Channel @in sent a SYNC.  It must not be ahead of the open epoch. */
 void epoch_barrier_in_sync(EpochBarrier *self, unsigned in);
 
 /*

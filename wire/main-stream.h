@@ -7,7 +7,8 @@
  * bytes go on unchanged whatever it finds.  Device sections have no length on
  * the wire, so at the first section that it cannot delimit the parser turns
  * opaque for good, which is normal (the device sections at the end of every
- * migration), and reports no more markers.
+ * migration), and reports no more markers.  Only inside a PACKAGED command,
+ * whose length is known, are devices passed over.
  *
  * It fails only where the stream contradicts itself in a part that it does
  * understand: then no destination would take it, and the migration must fail.
@@ -29,10 +30,10 @@ typedef struct MainStream MainStream;
 typedef enum {
     MAIN_EVENT_CONFIGURATION,   /* machine type and page size known */
     MAIN_EVENT_RETURN_PATH,     /* OPEN_RETURN_PATH: the source wants answers */
-    MAIN_EVENT_POSTCOPY_ADVISE, /* postcopy is possible later */
+    MAIN_EVENT_POSTCOPY_ADVISE, /* postcopy of RAM is possible later */
     MAIN_EVENT_RAMBLOCKS,       /* the RAM block list is complete */
     MAIN_EVENT_MARKER,          /* a sync marker BEGINS at @offset */
-    MAIN_EVENT_PAGE_DATA,       /* pages on main: no multifd, or postcopy */
+    MAIN_EVENT_PAGE_DATA,       /* first page on main: no multifd, or postcopy */
     MAIN_EVENT_RAM_END,         /* RAM END section seen */
     MAIN_EVENT_SWITCHOVER,      /* SWITCHOVER_START command, since 10.0 */
     MAIN_EVENT_POSTCOPY_RUN,    /* POSTCOPY_RUN, inside the package or not */
@@ -60,7 +61,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(MainStream, main_stream_free)
  * Look at the next @len bytes.  Stops after at most one event: *@ret_used says
  * how many bytes were looked at (also on success without event, then @len), and
  * returns true with *@ret_event filled and *@ret_has_event set if there was one.
- * Call again with the rest.
+ * Call again with the rest.  With an event *@ret_used may be 0, where the first
+ * byte showed that something before it had ended; the next call goes on.
  *
  * MARKER: the marker's own bytes are within the stream from event.offset on; it
  * is reported before any byte behind the marker's record is looked at, and the
@@ -70,7 +72,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(MainStream, main_stream_free)
  * no MULTIFD_FLUSH before it the mode becomes PER_SECTION and that EOS is marker
  * 1.  A stream without multifd looks the same up to there; then its EOS records
  * are reported as markers as well, and the caller, who knows whether there are
- * multifd channels, ignores them.
+ * multifd channels, ignores them.  After POSTCOPY_LISTEN multifd is silent and
+ * an EOS is no marker in either mode.
  *
  * WIRE_ERROR_PROTOCOL: the stream is broken; stays broken.
  */
@@ -81,7 +84,8 @@ bool main_stream_feed(MainStream *self, const uint8_t *buf, size_t len,
 
 /* What is known so far.  NULL, 0 or UNKNOWN before its event. */
 const char *main_stream_get_machine(const MainStream *self);
-uint64_t main_stream_get_page_size(const MainStream *self); /* 0: the target's minimum */
+/* From the configuration or POSTCOPY_ADVISE; 0: the target's minimum. */
+uint64_t main_stream_get_page_size(const MainStream *self);
 /* From the configuration/uuid subsection; false when there is none. */
 bool main_stream_get_uuid(const MainStream *self, uint8_t ret_uuid[16]);
 MainSyncMode main_stream_get_sync_mode(const MainStream *self);
