@@ -10,7 +10,9 @@
 
 #define DEFAULT_WIDTH 80u
 #define MIN_BAR 8u
+#define USUAL_BAR 20u       /* kept free before less important text */
 #define MAX_BAR 30u
+#define BAR_FRAME 3u        /* brackets and a space */
 #define LINE_INTERVAL_US (5 * G_USEC_PER_SEC)
 
 static bool get_share(JsonObject *migration, double *ret)
@@ -83,7 +85,8 @@ static GPtrArray *collect(JsonObject *migration)
     double share;
 
     if (get_share(migration, &share)) {
-        add(parts, g_strdup_printf("%3.0f %%", share * 100));
+        /* Cut: 100 % is not said of what is not there. */
+        add(parts, g_strdup_printf("%3d %%", (int)(share * 100)));
     }
     if (g_strcmp0(state, "active") != 0) {
         add(parts, client_format_escape(state));
@@ -110,31 +113,43 @@ static GPtrArray *collect(JsonObject *migration)
     return parts;
 }
 
+/* Append as many parts as fit; columns used. */
+static unsigned join(GString *line, const GPtrArray *parts, unsigned width)
+{
+    unsigned used = 0;
+
+    for (unsigned i = 0; i < parts->len; i++) {
+        const char *part = g_ptr_array_index(parts, i);
+        unsigned len = (unsigned)g_utf8_strlen(part, -1) + (i > 0 ? 2 : 0);
+
+        if (i > 0 && used + len > width) {
+            break;
+        }
+        g_string_append_printf(line, "%s%s", i > 0 ? "  " : "", part);
+        used += len;
+    }
+    return used;
+}
+
 char *client_progress_to_string(JsonObject *migration, unsigned width)
 {
     g_autoptr(GPtrArray) parts = collect(migration);
-    g_autoptr(GString) line = g_string_new(g_ptr_array_index(parts, 0));
-    size_t used = (size_t)g_utf8_strlen(line->str, -1);
+    g_autoptr(GString) line = g_string_new(NULL);
+    g_autofree char *bar = NULL;
+    unsigned reserved, used;
     double share;
 
-    for (unsigned i = 1; i < parts->len; i++) {
-        const char *part = g_ptr_array_index(parts, i);
-        size_t len = (size_t)g_utf8_strlen(part, -1);
-
-        if (used + 2 + len > width) {
-            break;
-        }
-        g_string_append_printf(line, "  %s", part);
-        used += 2 + len;
+    if (!get_share(migration, &share)) {
+        join(line, parts, width);
+        return g_strdup(line->str);
     }
-    if (get_share(migration, &share) && used + MIN_BAR + 3 <= width) {
-        unsigned room = (unsigned)(width - used - 3);
-        g_autofree char *bar = format_bar(share, MIN(room, MAX_BAR));
-
-        g_string_prepend_c(line, ' ');
-        g_string_prepend(line, bar);
+    reserved = width >= 3 * USUAL_BAR ? USUAL_BAR + BAR_FRAME : 0;
+    used = join(line, parts, width - reserved);
+    if (used + BAR_FRAME + MIN_BAR > width) {
+        return g_strdup(line->str);
     }
-    return g_strdup(line->str);
+    bar = format_bar(share, MIN(width - used - BAR_FRAME, MAX_BAR));
+    return g_strconcat(bar, " ", line->str, NULL);
 }
 
 static unsigned get_terminal_width(void)

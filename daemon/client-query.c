@@ -48,8 +48,8 @@ static char *format_share(JsonObject *migration)
                                                         "ram-remaining");
 
     return total <= 0 ? g_strdup("-") :
-           g_strdup_printf("%.0f %%", CLAMP(1 - remaining / total, 0, 1) *
-                                      100);
+           g_strdup_printf("%d %%", (int)(CLAMP(1 - remaining / total, 0, 1) *
+                                          100));
 }
 
 static void add_migration(GPtrArray *rows, JsonObject *migration)

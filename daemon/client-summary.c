@@ -60,6 +60,23 @@ static void add_times(GString *text, JsonObject *migration)
     }
 }
 
+/* Over the whole time when it has ended, else now. */
+static void add_rate(GString *text, JsonObject *migration)
+{
+    uint64_t total_ms = client_format_get_number(migration, "total-time-ms");
+    double bytes = (double)client_format_get_number(migration,
+                                                    "wire-bytes-out");
+    g_autofree char *average = units_format_rate(
+        total_ms > 0 ? (uint64_t)(bytes * 1000 / (double)total_ms) : 0);
+    g_autofree char *now = units_format_rate(
+        client_format_get_number(migration, "rate"));
+    g_autofree char *limit = client_format_limit(
+        client_format_get_number(migration, "rate-limit"));
+
+    add(text, total_ms > 0 ? "average rate" : "rate", "%s (limit %s)",
+        total_ms > 0 ? average : now, limit);
+}
+
 static void add_bytes(GString *text, JsonObject *migration)
 {
     g_autofree char *in = units_format_size(
@@ -70,14 +87,10 @@ static void add_bytes(GString *text, JsonObject *migration)
         client_format_get_number(migration, "wire-bytes-out"));
     g_autofree char *main_bytes = units_format_size(
         client_format_get_number(migration, "main-bytes"));
-    g_autofree char *rate = units_format_rate(
-        client_format_get_number(migration, "rate"));
-    g_autofree char *limit = client_format_limit(
-        client_format_get_number(migration, "rate-limit"));
 
     add(text, "bytes in", "%s (%s on the main channel)", in, main_bytes);
     add(text, "bytes out", "%s (%s on the wire)", out, wire);
-    add(text, "rate", "%s (limit %s)", rate, limit);
+    add_rate(text, migration);
     add(text, "epochs", "%" PRIu64,
         client_format_get_number(migration, "epochs"));
     add(text, "packets", "%" PRIu64 " (%" PRIu64 " normal and %" PRIu64

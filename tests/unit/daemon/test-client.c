@@ -255,11 +255,14 @@ static void test_progress_line(void)
     g_autoptr(JsonNode) node = parse(ACTIVE);
     JsonObject *migration = json_node_get_object(node);
     g_autofree char *wide = client_progress_to_string(migration, 120);
+    g_autofree char *usual = client_progress_to_string(migration, 79);
     g_autofree char *narrow = client_progress_to_string(migration, 25);
 
     g_assert_cmpstr(wide, ==, "[#######################.......]  75 %  "
                     "512.0 Mbit/s  1.0 GiB left  ETA 16.8 s  round 2  "
                     "sent 1.0 GiB  epoch 7");
+    g_assert_cmpstr(usual, ==, "[#################.....]  75 %  512.0 Mbit/s  "
+                    "1.0 GiB left  ETA 16.8 s  round 2");
     g_assert_cmpstr(narrow, ==, " 75 %  512.0 Mbit/s");
 }
 
@@ -316,7 +319,7 @@ static void test_summary(void)
         "  downtime      45 ms (QEMU says 41 ms)\n"
         "  bytes in      4.0 GiB (64.0 KiB on the main channel)\n"
         "  bytes out     4.0 GiB (4.0 GiB on the wire)\n"
-        "  rate          0 bit/s (limit 500.0 Mbit/s)\n"
+        "  average rate  559.3 Mbit/s (limit 500.0 Mbit/s)\n"
         "  epochs        12\n"
         "  packets       8400 (1000000 normal and 48576 zero pages)\n"
         "  ingress       qemu, 2 channels\n"
