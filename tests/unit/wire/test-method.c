@@ -208,6 +208,35 @@ static void test_output_size_is_exact(gconstpointer data)
     assert_refused(method, buf, len, 128 * PAGE, "got 16384 bytes of pages");
 }
 
+/*
+ * zlib can have used up its input and still hold the rest of a match, which
+ * would come out first in the channel's next packet.
+ */
+static void test_zlib_may_hold_nothing_back(void)
+{
+    const Method *method = method_find("zlib");
+    g_autofree uint8_t *raw = g_malloc0(PAGE);
+    g_autofree uint8_t *buf = g_malloc(MULTIFD_PAYLOAD_MAX);
+    size_t len = pack(method, raw, PAGE, buf);
+    unsigned n_tried = 0;
+
+    for (size_t cut = 3; cut <= len; cut++) {
+        uint8_t out[PAGE];
+        z_stream stream = { .next_in = buf, .avail_in = cut, .next_out = out,
+                            .avail_out = sizeof(out) };
+
+        g_assert_cmpint(inflateInit(&stream), ==, Z_OK);
+        inflate(&stream, Z_SYNC_FLUSH);
+        inflateEnd(&stream);
+        if (stream.total_out > 1) {
+            assert_refused(method, buf, cut, stream.total_out - 1,
+                           "got more than");
+            n_tried++;
+        }
+    }
+    g_assert_cmpuint(n_tried, >, 0);
+}
+
 /* Every cut of a payload is short of its pages or out of step. */
 static void test_cut_payload_is_refused(gconstpointer data)
 {
@@ -357,6 +386,7 @@ int main(int argc, char **argv)
     add_packed("cut-payload-is-refused", test_cut_payload_is_refused);
     add_packed("garbage-is-refused", test_garbage_is_refused);
     add_packed("bomb-is-refused", test_bomb_is_refused);
+    ADD("zlib/may-hold-nothing-back", test_zlib_may_hold_nothing_back);
     ADD("zlib/refuses-the-end-of-its-stream",
         test_zlib_refuses_the_end_of_its_stream);
     ADD("zstd/refuses-the-end-of-its-frame",
