@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "daemon/config-check.h"
 
+#include "daemon/config-value.h"
 #include "daemon/units.h"
 
 static bool refuse(GError **error, const char *group, const char *name,
@@ -16,10 +17,8 @@ static bool refuse(GError **error, const char *group, const char *name,
     va_start(ap, format);
     message = g_strdup_vprintf(format, ap);
     va_end(ap);
-    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-                "[%s%s%s]%s", group, name ? " " : "", name ? name : "",
-                message);
-    return false;
+    return config_value_fail(error, "[%s%s%s]%s", group, name ? " " : "",
+                             name ? name : "", message);
 }
 
 static bool check_daemon(const Config *config, GError **error)

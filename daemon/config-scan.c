@@ -2,6 +2,7 @@
 #include "daemon/config-scan.h"
 
 #include <string.h>
+#include "daemon/config-value.h"
 
 typedef struct {
     GHashTable *groups;     /* "kind name" */
@@ -19,29 +20,13 @@ void config_scan_split_group(const char *text, char **ret_kind,
     *ret_name = copy[len] ? g_strdup(g_strchug(copy + len)) : NULL;
 }
 
-static bool refuse(GError **error, const char *format, ...)
-    G_GNUC_PRINTF(2, 3);
-
-static bool refuse(GError **error, const char *format, ...)
-{
-    g_autofree char *message = NULL;
-    va_list ap;
-
-    va_start(ap, format);
-    message = g_strdup_vprintf(format, ap);
-    va_end(ap);
-    g_set_error_literal(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-                        message);
-    return false;
-}
-
 static bool scan_group(Scan *self, const char *line, GError **error)
 {
     g_autofree char *text = NULL, *kind = NULL, *name = NULL;
     const char *end = strchr(line, ']');
 
     if (!end) {
-        return refuse(error, "got a group without its ']'");
+        return config_value_fail(error, "got a group without its ']'");
     }
     text = g_strndup(line + 1, (size_t)(end - line - 1));
     config_scan_split_group(text, &kind, &name);
@@ -49,7 +34,8 @@ static bool scan_group(Scan *self, const char *line, GError **error)
     self->group = g_strjoin(name ? " " : "", kind, name ? name : "", NULL);
     g_hash_table_remove_all(self->keys);
     if (!g_hash_table_add(self->groups, g_strdup(self->group))) {
-        return refuse(error, "got [%s] twice, expected it once", self->group);
+        return config_value_fail(error, "got [%s] twice, expected it once",
+                                 self->group);
     }
     return true;
 }
@@ -57,21 +43,21 @@ static bool scan_group(Scan *self, const char *line, GError **error)
 static bool scan_key(Scan *self, const char *line, GError **error)
 {
     const char *end = strchr(line, '=');
-    char *key;
+    g_autofree char *key = NULL;
 
     if (!end) {
-        return refuse(error, "got neither a [group], a key=value nor a "
-                      "# comment");
+        return config_value_fail(error, "got neither a [group], a key=value "
+                                 "nor a # comment");
     }
     if (!self->group) {
-        return refuse(error, "got a key before the first [group]");
+        return config_value_fail(error, "got a key before the first [group]");
     }
     key = g_strstrip(g_strndup(line, (size_t)(end - line)));
-    if (!g_hash_table_add(self->keys, key)) {
-        /* The set has freed our key; the line still has it. */
-        return refuse(error, "[%s]: got '%.*s' twice, expected it once",
-                      self->group, (int)MIN(end - line, 80), line);
+    if (g_hash_table_contains(self->keys, key)) {
+        return config_value_fail(error, "[%s]: got '%.80s' twice, expected it "
+                                 "once", self->group, key);
     }
+    g_hash_table_add(self->keys, g_steal_pointer(&key));
     return true;
 }
 
@@ -81,14 +67,14 @@ static bool scan_line(Scan *self, const char *start, size_t len,
     g_autofree char *line = NULL;
 
     if (memchr(start, '\0', len)) {
-        return refuse(error, "got a NUL byte, expected text");
+        return config_value_fail(error, "got a NUL byte, expected text");
     }
     line = g_strstrip(g_strndup(start, len));
     if (line[0] == '\0' || line[0] == '#') {
         return true;
     }
     if (!g_utf8_validate(line, -1, NULL)) {
-        return refuse(error, "got bytes that are not UTF-8");
+        return config_value_fail(error, "got bytes that are not UTF-8");
     }
     return line[0] == '[' ? scan_group(self, line, error) :
                             scan_key(self, line, error);

@@ -10,6 +10,20 @@
 #include "daemon/tls.h"
 #include "daemon/units.h"
 
+bool config_value_fail(GError **error, const char *format, ...)
+{
+    g_autofree char *message = NULL, *valid = NULL;
+    va_list ap;
+
+    va_start(ap, format);
+    message = g_strdup_vprintf(format, ap);
+    va_end(ap);
+    valid = g_utf8_make_valid(message, -1);
+    g_set_error_literal(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+                        valid);
+    return false;
+}
+
 static bool refuse(const char *text, GError **error, const char *format, ...)
     G_GNUC_PRINTF(3, 4);
 
@@ -22,9 +36,8 @@ static bool refuse(const char *text, GError **error, const char *format, ...)
     va_start(ap, format);
     expected = g_strdup_vprintf(format, ap);
     va_end(ap);
-    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-                "got '%.100s', expected %s", escaped, expected);
-    return false;
+    return config_value_fail(error, "got '%.100s', expected %s", escaped,
+                             expected);
 }
 
 bool config_value_is_name(const char *name)
@@ -211,9 +224,7 @@ static bool parse_address(const ConfigKey *key, const char *text, void *field,
 
         /* Our caller says which key it is. */
         why += g_str_has_prefix(why, "address: ") ? strlen("address: ") : 0;
-        g_set_error_literal(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-                            why);
-        return false;
+        return config_value_fail(error, "%s", why);
     }
     address_free(*(Address **)field);
     *(Address **)field = address;
@@ -271,7 +282,7 @@ static bool parse_path(const ConfigKey *key, const char *text, void *field,
     return parse_text(key, text, field, error);
 }
 
-/* Colons between the bytes, as openssl and certtool print them, may be there. */
+/* Colons between the bytes, as openssl prints them, may be there. */
 static bool parse_fingerprint(const ConfigKey *key, const char *text,
                               void *field, GError **error)
 {

@@ -46,6 +46,10 @@ typedef struct {
 #define CONFIG_VALUE_MAX_NAME 64u
 #define CONFIG_VALUE_MAX_TEXT 4096u
 
+/* Set G_OPTION_ERROR_BAD_VALUE, as UTF-8 whatever is in the text; false. */
+bool config_value_fail(GError **error, const char *format, ...)
+    G_GNUC_PRINTF(2, 3);
+
 /* Whether @name may name a daemon, peer, VM or tunnel. */
 bool config_value_is_name(const char *name);
 

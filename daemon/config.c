@@ -2,215 +2,17 @@
 /*
  * Theory of operation: a Config starts with every field at its initial value
  * from the table.  The file, the overrides and the tunnels from options are
- * then applied in this order, one value at a time and by one function, so that
- * each error can say where its value came from.  At the end the whole is
- * checked once.
+ * then applied in this order, one value at a time and by one function
+ * (config_entry_set()), so that each error can say where its value came from.
+ * At the end the whole is checked once.
  */
 #include "daemon/config.h"
 
 #include <string.h>
 #include "daemon/config-check.h"
+#include "daemon/config-entry.h"
 #include "daemon/config-scan.h"
 #include "daemon/config-table.h"
-
-static bool refuse(GError **error, const char *format, ...)
-    G_GNUC_PRINTF(2, 3);
-
-static bool refuse(GError **error, const char *format, ...)
-{
-    g_autofree char *message = NULL, *valid = NULL;
-    va_list ap;
-
-    va_start(ap, format);
-    message = g_strdup_vprintf(format, ap);
-    va_end(ap);
-    valid = g_utf8_make_valid(message, -1);
-    g_set_error_literal(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-                        valid);
-    return false;
-}
-
-/* --- the objects: making, finding, freeing --- */
-
-static GPtrArray *get_list(const Config *self, const ConfigGroup *group)
-{
-    return *(GPtrArray *const *)((const char *)self + group->list_offset);
-}
-
-/* A named group's object starts with its name. */
-static char *get_name(const void *object)
-{
-    return *(char *const *)object;
-}
-
-static void *find_object(const Config *self, const ConfigGroup *group,
-                         const char *name)
-{
-    GPtrArray *list = get_list(self, group);
-
-    for (unsigned i = 0; i < list->len; i++) {
-        if (strcmp(get_name(g_ptr_array_index(list, i)), name) == 0) {
-            return g_ptr_array_index(list, i);
-        }
-    }
-    return NULL;
-}
-
-static void set_initial_values(const ConfigGroup *group, void *object)
-{
-    for (size_t i = 0; i < group->n_keys; i++) {
-        const ConfigKey *key = &group->keys[i];
-
-        if (key->initial) {
-            g_autoptr(GError) error = NULL;
-            bool good = config_value_parse(key, key->initial, object, &error);
-
-            g_assert_no_error(error);   /* the table is ours */
-            g_assert(good);
-        }
-    }
-}
-
-static void *add_object(Config *self, const ConfigGroup *group,
-                        const char *name)
-{
-    void *object = g_malloc0(group->size);
-
-    *(char **)object = g_strdup(name);
-    set_initial_values(group, object);
-    g_ptr_array_add(get_list(self, group), object);
-    return object;
-}
-
-static void clear_values(const ConfigGroup *group, void *object)
-{
-    for (size_t i = 0; i < group->n_keys; i++) {
-        config_value_clear(&group->keys[i], object);
-    }
-}
-
-static void free_objects(Config *self, const ConfigGroup *group)
-{
-    GPtrArray *list = get_list(self, group);
-
-    for (unsigned i = 0; i < list->len; i++) {
-        void *object = g_ptr_array_index(list, i);
-
-        clear_values(group, object);
-        g_free(get_name(object));
-        g_free(object);
-    }
-    g_ptr_array_unref(list);
-}
-
-static Config *config_new(void)
-{
-    Config *self = g_new0(Config, 1);
-
-    self->peers = g_ptr_array_new();
-    self->vms = g_ptr_array_new();
-    self->tunnels = g_ptr_array_new();
-    self->tls.kind = TLS_X509;
-    self->tls.verify_peer = true;       /* no key turns it off */
-    for (size_t i = 0; i < config_table_n_groups; i++) {
-        if (!config_table_groups[i].named) {
-            set_initial_values(&config_table_groups[i], self);
-        }
-    }
-    return self;
-}
-
-void config_free(Config *self)
-{
-    if (!self) {
-        return;
-    }
-    for (size_t i = 0; i < config_table_n_groups; i++) {
-        const ConfigGroup *group = &config_table_groups[i];
-
-        if (group->named) {
-            free_objects(self, group);
-        } else {
-            clear_values(group, self);
-        }
-    }
-    g_free(self);
-}
-
-/* --- one group, one value --- */
-
-static bool refuse_group(const char *text, const char *kind, GError **error)
-{
-    const char *nearest = config_table_suggest_group(kind);
-    const ConfigGroup *group = nearest ? config_table_find_group(nearest) :
-                                         NULL;
-
-    if (!group) {
-        return refuse(error, "[%.100s]: unknown group, expected daemon, "
-                      "timeouts, tls, listen, peer NAME, vm NAME or tunnel "
-                      "NAME", text);
-    }
-    return refuse(error, "[%.100s]: unknown group, did you mean [%s%s]?", text,
-                  group->name, group->named ? " NAME" : "");
-}
-
-/* What @text ("tls", "peer dc2") stands for; a named object is made when it
- * is not there yet. */
-static bool open_group(Config *self, const char *text,
-                       const ConfigGroup **ret_group, void **ret_object,
-                       GError **error)
-{
-    g_autofree char *kind = NULL, *name = NULL;
-    const ConfigGroup *group;
-    void *object = self;
-
-    config_scan_split_group(text, &kind, &name);
-    group = config_table_find_group(kind);
-    if (!group) {
-        return refuse_group(text, kind, error);
-    }
-    if (!group->named && name) {
-        return refuse(error, "[%.100s]: got a name, expected [%s] alone", text,
-                      kind);
-    }
-    if (group->named && (!name || !config_value_is_name(name))) {
-        return refuse(error, "[%.100s]: got %s, expected [%s NAME] with "
-                      CONFIG_VALUE_NAME_RULE, text,
-                      name ? "this name" : "no name", kind);
-    }
-    if (group->named) {
-        object = find_object(self, group, name);
-        if (!object && get_list(self, group)->len >= CONFIG_MAX_OBJECTS) {
-            return refuse(error, "[%.100s]: got one more, expected at most %u",
-                          text, CONFIG_MAX_OBJECTS);
-        }
-        object = object ? object : add_object(self, group, name);
-    }
-    *ret_group = group;
-    *ret_object = object;
-    return true;
-}
-
-/* @text is the group as it was written, for messages. */
-static bool set_value(const ConfigGroup *group, void *object,
-                      const char *text, const char *name, const char *value,
-                      GError **error)
-{
-    const ConfigKey *key = config_table_find_key(group, name);
-
-    if (!key) {
-        const char *nearest = config_table_suggest_key(group, name);
-
-        return refuse(error, "[%.100s] %.100s: unknown key%s%s%s", text, name,
-                      nearest ? ", did you mean '" : "",
-                      nearest ? nearest : "", nearest ? "'?" : "");
-    }
-    if (!config_value_parse(key, value, object, error)) {
-        g_prefix_error(error, "[%.100s] %s: ", text, name);
-        return false;
-    }
-    return true;
-}
 
 /* --- where values come from --- */
 
@@ -222,7 +24,7 @@ static bool apply_file_group(Config *self, GKeyFile *file, const char *text,
     void *object;
 
     g_assert(keys);     /* the group exists */
-    if (!open_group(self, text, &group, &object, error)) {
+    if (!config_entry_open(self, text, &group, &object, error)) {
         return false;
     }
     for (char **key = keys; *key; key++) {
@@ -231,10 +33,11 @@ static bool apply_file_group(Config *self, GKeyFile *file, const char *text,
                                                        &cause);
 
         if (!value) {
-            return refuse(error, "[%.100s] %.100s: %s", text, *key,
-                          cause->message);
+            return config_value_fail(error, "[%.100s] %.100s: %s", text, *key,
+                                     cause->message);
         }
-        if (!set_value(group, object, text, *key, g_strstrip(value), error)) {
+        if (!config_entry_set(group, object, text, *key, g_strstrip(value),
+                              error)) {
             return false;
         }
     }
@@ -249,8 +52,8 @@ static bool apply_data(Config *self, const char *data, size_t len,
     g_auto(GStrv) groups = NULL;
 
     if (len > CONFIG_MAX_FILE_BYTES) {
-        return refuse(error, "got %zu bytes, expected at most %u", len,
-                      CONFIG_MAX_FILE_BYTES);
+        return config_value_fail(error, "got %zu bytes, expected at most %u",
+                                 len, CONFIG_MAX_FILE_BYTES);
     }
     if (len == 0) {
         return true;        /* GKeyFile insists on something */
@@ -260,7 +63,7 @@ static bool apply_data(Config *self, const char *data, size_t len,
     }
     if (!g_key_file_load_from_data(file, data, len, G_KEY_FILE_NONE,
                                    &cause)) {
-        return refuse(error, "%s", cause->message);
+        return config_value_fail(error, "%s", cause->message);
     }
     groups = g_key_file_get_groups(file, NULL);
     for (char **group = groups; *group; group++) {
@@ -284,12 +87,13 @@ static bool apply_override(Config *self, const char *option, GError **error)
     }
     key = strrchr(text, '.');
     if (!value || !key) {
-        return refuse(error, "got '%.100s', expected GROUP.KEY=VALUE or "
-                      "'GROUP NAME.KEY=VALUE'", option);
+        return config_value_fail(error, "got '%.100s', expected "
+                                 "GROUP.KEY=VALUE or 'GROUP NAME.KEY=VALUE'",
+                                 option);
     }
     *key++ = '\0';
-    return open_group(self, text, &group, &object, error) &&
-           set_value(group, object, text, key, value, error);
+    return config_entry_open(self, text, &group, &object, error) &&
+           config_entry_set(group, object, text, key, value, error);
 }
 
 /* "a=1,b=2,,3" to "a=1" and "b=2,3", as QEMU splits its options. */
@@ -341,7 +145,8 @@ static char *take_tunnel_name(const Config *self, GPtrArray *parts,
         return choose_tunnel_name(self);
     }
     if (config_find_tunnel(self, name)) {
-        refuse(error, "[tunnel %.64s]: got it twice, expected it once", name);
+        config_value_fail(error, "[tunnel %.64s]: got it twice, expected it "
+                          "once", name);
         return NULL;
     }
     return g_steal_pointer(&name);
@@ -356,7 +161,7 @@ static bool apply_tunnel(Config *self, const char *option, GError **error)
     const ConfigGroup *group;
     void *object;
 
-    if (!name || !open_group(self, text, &group, &object, error)) {
+    if (!name || !config_entry_open(self, text, &group, &object, error)) {
         return false;
     }
     for (unsigned i = 0; i < parts->len; i++) {
@@ -364,14 +169,15 @@ static bool apply_tunnel(Config *self, const char *option, GError **error)
         char *value = strchr(key, '=');
 
         if (!value) {
-            return refuse(error, "got '%.100s', expected KEY=VALUE", key);
+            return config_value_fail(error, "got '%.100s', expected KEY=VALUE",
+                                     key);
         }
         *value++ = '\0';
         if (!g_hash_table_add(seen, key)) {
-            return refuse(error, "[%s] %.100s: got it twice, expected it once",
-                          text, key);
+            return config_value_fail(error, "[%s] %.100s: got it twice, "
+                                     "expected it once", text, key);
         }
-        if (!set_value(group, object, text, key, value, error)) {
+        if (!config_entry_set(group, object, text, key, value, error)) {
             return false;
         }
     }
@@ -398,6 +204,13 @@ static bool apply_options(Config *self, const char *const *overrides,
 
 /* --- the whole --- */
 
+void config_free(Config *self)
+{
+    if (self) {
+        config_entry_free_config(self);
+    }
+}
+
 static void set_default_name(Config *self)
 {
     const char *host = g_get_host_name();
@@ -413,7 +226,7 @@ static Config *load(const char *data, size_t len, const char *where,
                     const char *const *overrides, const char *const *tunnels,
                     GError **error)
 {
-    g_autoptr(Config) self = config_new();
+    g_autoptr(Config) self = config_entry_new_config();
 
     if (where && !apply_data(self, data, len, error)) {
         g_prefix_error(error, "%s: ", where);
@@ -453,17 +266,17 @@ Config *config_load(const char *file, const char *const *overrides,
 
 const ConfigPeer *config_find_peer(const Config *self, const char *name)
 {
-    return find_object(self, config_table_find_group("peer"), name);
+    return config_entry_find(self, config_table_find_group("peer"), name);
 }
 
 const ConfigVm *config_find_vm(const Config *self, const char *name)
 {
-    return find_object(self, config_table_find_group("vm"), name);
+    return config_entry_find(self, config_table_find_group("vm"), name);
 }
 
 const ConfigTunnel *config_find_tunnel(const Config *self, const char *name)
 {
-    return find_object(self, config_table_find_group("tunnel"), name);
+    return config_entry_find(self, config_table_find_group("tunnel"), name);
 }
 
 static void print_group(GKeyFile *file, const ConfigGroup *group,
@@ -485,7 +298,8 @@ static void print_objects(GKeyFile *file, const ConfigGroup *group,
     for (unsigned i = 0; i < list->len; i++) {
         const void *object = g_ptr_array_index(list, i);
         g_autofree char *text = g_strconcat(group->name, " ",
-                                            get_name(object), NULL);
+                                            config_entry_get_name(object),
+                                            NULL);
 
         print_group(file, group, text, object);
     }
@@ -499,7 +313,7 @@ char *config_to_string(const Config *self)
         const ConfigGroup *group = &config_table_groups[i];
 
         if (group->named) {
-            print_objects(file, group, get_list(self, group));
+            print_objects(file, group, config_entry_get_list(self, group));
         } else if (self->has_tls || strcmp(group->name, "tls") != 0) {
             print_group(file, group, group->name, self);
         }

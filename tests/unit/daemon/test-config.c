@@ -218,7 +218,7 @@ static void test_refuses_what_comes_twice(void)
         { "[vm a]\nqmp=/a\n[vm  a ]\nqmp=/b\n",
           "test.conf: line 3: got [vm a] twice, expected it once" },
         { "[vm a]\nqmp=/a\n qmp =/b\n",
-          "test.conf: line 3: [vm a]: got 'qmp ' twice, expected it once" },
+          "test.conf: line 3: [vm a]: got 'qmp' twice, expected it once" },
         { "[vm a]\nqmp=/a\n[vm b]\nqmp=unix:/a\n",
           "test.conf: [vm b] qmp: got 'unix:/a', which [vm a] qmp has "
           "already" },
