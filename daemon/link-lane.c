@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "daemon/link-lane.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include "daemon/link-lane-json.h"
+#include "daemon/paced-write.h"
+#include "qmp/error.h"
+#include "qmp/message.h"
+#include "wire/error.h"
+
+enum {
+    PIECES_MAX = 8,                 /* of one frame, with the header */
+    UNSENT_MAX = 256 * 1024,        /* bytes that wait in the kernel, not sent */
+    KEEPALIVE_PROBES = 3,
+};
+
+/* ---- frames ---------------------------------------------------------------- */
+
+bool link_lane_write(Stream *stream, Limiter *limiter, const LinkFrame *frame,
+                     const struct iovec *pieces, unsigned n_pieces,
+                     GError **error)
+{
+    uint8_t header[LINK_HEADER_SIZE];
+    struct iovec iov[PIECES_MAX] = { { header, sizeof(header) } };
+
+    g_assert(n_pieces < PIECES_MAX);
+    link_frame_encode(frame, header);
+    if (n_pieces > 0) {
+        memcpy(iov + 1, pieces, n_pieces * sizeof(*pieces));
+    }
+    return paced_write(stream, limiter, iov, n_pieces + 1, error);
+}
+
+bool link_lane_read(Stream *stream, LinkFrame *ret, bool *ret_eof,
+                    GError **error)
+{
+    uint8_t header[LINK_HEADER_SIZE];
+
+    if (!stream_read_full(stream, header, sizeof(header), ret_eof, error)) {
+        return false;
+    }
+    return (ret_eof && *ret_eof) || link_frame_decode(header, ret, error);
+}
+
+/* ---- hello ----------------------------------------------------------------- */
+
+static bool write_hello(Stream *stream, JsonObject *object, GError **error)
+{
+    g_autoptr(GBytes) text = qmp_message_encode(object);
+    gsize len;
+    const void *data = g_bytes_get_data(text, &len);
+    struct iovec piece = { (void *)data, len };
+    LinkFrame frame = { .type = LINK_HELLO, .length = len };
+
+    g_assert(len <= LINK_HELLO_MAX);
+    return link_lane_write(stream, NULL, &frame, &piece, 1, error);
+}
+
+static JsonObject *read_hello(Stream *stream, GError **error)
+{
+    g_autofree uint8_t *buf = NULL;
+    LinkFrame frame;
+
+    if (!link_lane_read(stream, &frame, NULL, error)) {
+        return NULL;
+    }
+    if (frame.type != LINK_HELLO) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "link: got a %s frame first, expected HELLO",
+                    link_frame_type_name(frame.type));
+        return NULL;
+    }
+    buf = g_malloc(frame.length);
+    if (!stream_read_full(stream, buf, frame.length, NULL, error)) {
+        return NULL;
+    }
+    return link_lane_json_parse("HELLO", buf, frame.length, error);
+}
+
+static bool refuse_member(const char *name, const char *allowed, GError **error)
+{
+    g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                "link HELLO: got no usable '%s', expected %s", name, allowed);
+    return false;
+}
+
+static bool get_version(JsonObject *object, unsigned *ret, GError **error)
+{
+    int64_t version;
+
+    if (!qmp_message_get_uint(object, "version", G_MAXINT32, &version) ||
+        version == 0) {
+        return refuse_member("version", "a number above 0", error);
+    }
+    *ret = version;
+    return true;
+}
+
+static bool get_daemon(JsonObject *object, char ret[64], GError **error)
+{
+    const char *name = qmp_message_get_string(object, "daemon");
+
+    if (!name || !*name || strlen(name) >= 64) {
+        return refuse_member("daemon", "1 to 63 bytes", error);
+    }
+    g_strlcpy(ret, name, 64);
+    return true;
+}
+
+static bool get_role(JsonObject *object, LinkRole *ret, GError **error)
+{
+    const char *role = qmp_message_get_string(object, "role");
+
+    if (g_strcmp0(role, "main") == 0) {
+        *ret = LINK_ROLE_MAIN;
+    } else if (g_strcmp0(role, "bulk") == 0) {
+        *ret = LINK_ROLE_BULK;
+    } else {
+        return refuse_member("role", "'main' or 'bulk'", error);
+    }
+    return true;
+}
+
+static bool get_migration(JsonObject *object,
+                          char ret[LINK_MIGRATION_ID_LEN + 1], GError **error)
+{
+    const char *id = qmp_message_get_string(object, "migration");
+
+    if (!id || strlen(id) != LINK_MIGRATION_ID_LEN ||
+        strspn(id, "0123456789abcdef") != LINK_MIGRATION_ID_LEN) {
+        return refuse_member("migration", "32 lower case hex digits", error);
+    }
+    memcpy(ret, id, LINK_MIGRATION_ID_LEN + 1);
+    return true;
+}
+
+static bool get_lane(JsonObject *object, LinkRole role, unsigned *ret,
+                     GError **error)
+{
+    int64_t lane;
+
+    if (!qmp_message_get_uint(object, "lane", role == LINK_ROLE_MAIN
+                              ? 0 : LINK_LANES_MAX - 1, &lane)) {
+        return refuse_member("lane", role == LINK_ROLE_MAIN
+                             ? "0 for the main lane" : "0 to 63", error);
+    }
+    *ret = lane;
+    return true;
+}
+
+bool link_lane_read_hello(Stream *stream, LinkHello *ret, GError **error)
+{
+    g_autoptr(JsonObject) object = read_hello(stream, error);
+    LinkHello hello = { 0 };
+
+    if (!object || !get_version(object, &hello.version, error) ||
+        !get_daemon(object, hello.daemon, error) ||
+        !get_role(object, &hello.role, error) ||
+        !get_migration(object, hello.migration, error) ||
+        !get_lane(object, hello.role, &hello.lane, error)) {
+        return false;
+    }
+    /* A newer peer speaks what we speak, and our answer says what that is. */
+    hello.version = MIN(hello.version, (unsigned)LINK_VERSION);
+    *ret = hello;
+    return true;
+}
+
+bool link_lane_accept(Stream *stream, const char *daemon_name, GError **error)
+{
+    g_autoptr(JsonObject) object = json_object_new();
+
+    json_object_set_int_member(object, "version", LINK_VERSION);
+    json_object_set_string_member(object, "daemon", daemon_name);
+    if (!write_hello(stream, object, error)) {
+        return false;
+    }
+    stream_set_timeouts(stream, 0, 0);
+    return true;
+}
+
+void link_lane_refuse(Stream *stream, const GError *reason)
+{
+    g_autoptr(JsonObject) object = json_object_new();
+    JsonObject *error = link_lane_json_from_error(reason);
+    g_autofree char *text = NULL;
+
+    if (strlen(reason->message) > LINK_HELLO_MAX / 8) {     /* \u00xx is six */
+        text = g_strndup(reason->message, LINK_HELLO_MAX / 8);
+        json_object_set_string_member(error, "desc", text);
+    }
+    json_object_set_object_member(object, "error", error);
+    if (write_hello(stream, object, NULL)) {
+        stream_finish(stream);
+    }
+}
+
+static bool check_answer(JsonObject *object, char **ret_daemon, GError **error)
+{
+    JsonObject *refusal = qmp_message_get_object(object, "error");
+    unsigned version;
+    char daemon[64];
+
+    if (refusal) {
+        g_propagate_prefixed_error(error, link_lane_json_to_error(refusal),
+                                   "the peer refused: ");
+        return false;
+    }
+    if (!get_version(object, &version, error) ||
+        !get_daemon(object, daemon, error)) {
+        return false;
+    }
+    if (version != LINK_VERSION) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_UNSUPPORTED,
+                    "link HELLO: got version %u, allowed %d", version,
+                    LINK_VERSION);
+        return false;
+    }
+    if (ret_daemon) {
+        *ret_daemon = g_strdup(daemon);
+    }
+    return true;
+}
+
+static bool exchange_hellos(Stream *stream, const LinkHello *hello,
+                            char **ret_daemon, GError **error)
+{
+    g_autoptr(JsonObject) object = json_object_new();
+    g_autoptr(JsonObject) answer = NULL;
+
+    json_object_set_int_member(object, "version", LINK_VERSION);
+    json_object_set_string_member(object, "daemon", hello->daemon);
+    json_object_set_string_member(object, "role", hello->role == LINK_ROLE_MAIN
+                                  ? "main" : "bulk");
+    json_object_set_string_member(object, "migration", hello->migration);
+    json_object_set_int_member(object, "lane", hello->lane);
+    if (!write_hello(stream, object, error)) {
+        return false;
+    }
+    answer = read_hello(stream, error);
+    return answer && check_answer(answer, ret_daemon, error);
+}
+
+/* ---- connecting -------------------------------------------------------------- */
+
+static void on_cancelled(GCancellable *cancellable G_GNUC_UNUSED, void *stream)
+{
+    stream_shutdown(stream);
+}
+
+static bool introduce(Stream *stream, const ConfigPeer *peer,
+                      TlsCredentials *credentials,
+                      const ConfigTimeouts *timeouts, const LinkHello *hello,
+                      char **ret_daemon, GError **error)
+{
+    TlsPeerRules rules = {
+        .alpn = LINK_ALPN,
+        .certificate_name = peer->certificate_name,
+        .fingerprint = peer->fingerprint,
+        .tls13_only = true,
+    };
+
+    stream_set_timeouts(stream, timeouts->handshake_ms, timeouts->handshake_ms);
+    if (!stream_start_tls(stream, credentials, false, &rules,
+                          timeouts->handshake_ms, error) ||
+        !exchange_hellos(stream, hello, ret_daemon, error)) {
+        return false;
+    }
+    stream_set_timeouts(stream, 0, 0);
+    return true;
+}
+
+static Stream *connect_stream(const ConfigPeer *peer,
+                              const ConfigTimeouts *timeouts,
+                              GCancellable *cancellable, GError **error)
+{
+    g_autofree char *name = g_strdup_printf("peer %s (%s)", peer->name,
+                                            peer->address->text);
+    int fd = address_connect(peer->address, timeouts->connect_ms, cancellable,
+                             error);
+    Stream *stream;
+
+    if (fd < 0) {
+        return NULL;
+    }
+    stream = stream_new(fd, name);
+    link_lane_tune(stream, timeouts->link_dead_ms);
+    return stream;
+}
+
+Stream *link_lane_connect(const ConfigPeer *peer, TlsCredentials *credentials,
+                          const ConfigTimeouts *timeouts,
+                          const LinkHello *hello, GCancellable *cancellable,
+                          char **ret_daemon, GError **error)
+{
+    g_autoptr(Stream) stream = connect_stream(peer, timeouts, cancellable,
+                                              error);
+    bool ok = false;
+
+    if (stream) {
+        gulong id = cancellable ? g_cancellable_connect(
+            cancellable, G_CALLBACK(on_cancelled), stream, NULL) : 0;
+
+        ok = introduce(stream, peer, credentials, timeouts, hello, ret_daemon,
+                       error);
+        g_cancellable_disconnect(cancellable, id);
+    }
+    if (!ok) {
+        g_prefix_error(error, "link to %s, %s lane %u: ", peer->name,
+                       hello->role == LINK_ROLE_MAIN ? "main" : "bulk",
+                       hello->lane);
+        return NULL;
+    }
+    return g_steal_pointer(&stream);
+}
+
+/* What is no TCP socket takes none of these, and needs none. */
+void link_lane_tune(Stream *stream, unsigned dead_ms)
+{
+    int fd = stream_get_fd(stream);
+    int on = 1, unsent = UNSENT_MAX, probes = KEEPALIVE_PROBES;
+    int seconds = MAX(1, dead_ms / 1000 / (KEEPALIVE_PROBES + 1));
+
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &seconds, sizeof(seconds));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_ms, sizeof(dead_ms));
+}
