@@ -61,6 +61,12 @@ struct StreamTls {
     bool write_failed;          /* sticky: records are missing on the wire */
 };
 
+/* GnuTLS says AGAIN also with input left, after a KeyUpdate for one. */
+static bool has_input(const StreamTls *self)
+{
+    return self->in_start < self->in_end;
+}
+
 static ssize_t on_pull(gnutls_transport_ptr_t data, void *buf, size_t len)
 {
     StreamTls *self = data;
@@ -80,7 +86,7 @@ static int on_pull_timeout(gnutls_transport_ptr_t data,
 {
     const StreamTls *self = data;
 
-    return self->in_end > self->in_start;
+    return has_input(self);
 }
 
 /*
@@ -116,8 +122,10 @@ static ssize_t on_push(gnutls_transport_ptr_t data, const giovec_t *iov,
 /* Called when `in` is empty.  False on error; the end sets in_eof. */
 static bool fill_in(StreamTls *self, GError **error)
 {
-    gssize n = stream_socket_recv(self->socket, self->in, self->in_size, error);
+    gssize n;
 
+    g_assert(!has_input(self));
+    n = stream_socket_recv(self->socket, self->in, self->in_size, error);
     if (n < 0) {
         return false;
     }
@@ -270,7 +278,7 @@ static bool handshake(StreamTls *self, gint64 deadline_us, GError **error)
         if (code == 0) {
             return true;
         }
-        if (code == GNUTLS_E_AGAIN &&
+        if (code == GNUTLS_E_AGAIN && !has_input(self) &&
             !read_handshake(self, deadline_us, error)) {
             return false;
         }
@@ -372,6 +380,9 @@ gssize stream_tls_read(StreamTls *self, void *buf, size_t len, GError **error)
         /* GnuTLS is not told of an end without close_notify: it would close
          * the other direction too. */
         if (n == GNUTLS_E_AGAIN) {
+            if (has_input(self)) {
+                continue;
+            }
             if (!self->in_eof && !fill_in(self, error)) {
                 return -1;
             }
