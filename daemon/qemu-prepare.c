@@ -16,7 +16,7 @@
 #include "qmp/error.h"
 
 struct QemuSetup {
-    GHashTable *capabilities;   /* those we switched: name -> whether it was on */
+    GHashTable *capabilities;   /* switched by us: name -> was on */
     JsonObject *parameters;     /* as they were */
     JsonObject *new_parameters; /* as we made them */
 };
@@ -275,8 +275,8 @@ static JsonObject *parameters_to_restore(const QemuSetup *self,
     const char *name;
     JsonNode *was;
 
-    json_object_iter_init(&iter, self->parameters);
-    while (json_object_iter_next(&iter, &name, &was)) {
+    json_object_iter_init_ordered(&iter, self->parameters);
+    while (json_object_iter_next_ordered(&iter, &name, &was)) {
         JsonNode *ours = json_object_get_member(self->new_parameters, name);
         g_autoptr(JsonNode) is = current_value(now, name);
 
@@ -307,8 +307,8 @@ static void restore_parameters(Restoring *r, const QemuSetup *self)
         return;
     }
     restore = parameters_to_restore(self, now);
-    json_object_iter_init(&iter, restore);
-    while (!r->gone && json_object_iter_next(&iter, &name, &was)) {
+    json_object_iter_init_ordered(&iter, restore);
+    while (!r->gone && json_object_iter_next_ordered(&iter, &name, &was)) {
         g_autoptr(JsonObject) one = json_object_new();
         g_autoptr(GError) refused = NULL;
 

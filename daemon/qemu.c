@@ -12,7 +12,7 @@ JsonNode *qemu_call(QmpClient *client, const char *command,
                                           timeout_ms, cancellable, error);
 
     if (!answer) {
-        g_prefix_error(error, "QEMU: %s: ", command);
+        g_prefix_error(error, "QEMU: ");    /* the command is in it */
     }
     return answer;
 }

@@ -8,8 +8,8 @@
  * returns; none of them waits for a migration, decides what comes next or logs.
  *
  * @timeout_ms is for each QMP call, 0 for none, and @cancellable ends any of
- * them; errors are those of qmp_client_execute() (prefixed with the command)
- * beside QEMU_ERROR.  Facts are of QEMU 7.2, 10.0 and 11.1 unless said.
+ * them; errors are those of qmp_client_execute() beside QEMU_ERROR.  Facts
+ * are of QEMU 7.2, 10.0 and 11.1 unless said.
  */
 #ifndef DAEMON_QEMU_H
 #define DAEMON_QEMU_H
@@ -216,7 +216,7 @@ bool qemu_migrate_status_is_active(const char *status);
 /* ---- for the qemu-*.c files ------------------------------------------------ */
 
 /*
- * qmp_client_execute() with the command's name before its error.  The answer of
+ * qmp_client_execute() with "QEMU: " before its error.  The answer of
  * qemu_call_object() is an object, else QEMU_ERROR_ANSWER.
  */
 JsonNode *qemu_call(QmpClient *client, const char *command,
