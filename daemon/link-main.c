@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/link-main.c - life and death of a main lane
+ *
+ * Theory of operation.  Three threads.  The reader (link-main-reader.c) takes
+ * whatever comes and never waits for anything but the peer: what it pushes into
+ * the exchange fits, because the peer keeps to the window.  So heartbeats and
+ * control messages always get through.  The pump (link-main-writer.c) fetches
+ * stream bytes from the exchange within the peer's window, waits for the limiter,
+ * and leaves one frame at a time for the writer.  The writer writes what is most
+ * urgent.
+ *
+ * What ends the lane is recorded once, in `error`; the socket is shut, the reader
+ * notices and tells the exchange and the owner.
+ */
+#include "daemon/link-main-private.h"
+
+enum {
+    SHUTDOWN_WRITE_MS = 300,    /* for what is queued to go out */
+    SHUTDOWN_READ_MS = 300,     /* for the peer's end, see below */
+};
+
+void link_main_fail(LinkMain *self, GError *error)
+{
+    g_mutex_lock(&self->lock);
+    if (!self->error) {
+        g_prefix_error(&error, "link to %s, main lane: ",
+                       stream_get_peer(self->stream));
+        self->error = g_steal_pointer(&error);
+        g_cond_broadcast(&self->changed);
+    }
+    g_mutex_unlock(&self->lock);
+    g_clear_error(&error);
+    stream_shutdown(self->stream);
+}
+
+GError *link_main_get_error(LinkMain *self)
+{
+    GError *copy;
+
+    g_mutex_lock(&self->lock);
+    copy = self->error ? g_error_copy(self->error) : NULL;
+    g_mutex_unlock(&self->lock);
+    return copy;
+}
+
+uint64_t link_main_get_rtt_us(LinkMain *self)
+{
+    uint64_t rtt_us;
+
+    g_mutex_lock(&self->lock);
+    rtt_us = self->rtt_us;
+    g_mutex_unlock(&self->lock);
+    return rtt_us;
+}
+
+uint64_t link_main_get_wire_bytes_out(LinkMain *self)
+{
+    return stream_get_wire_bytes_out(self->stream);
+}
+
+/* ---- acknowledging ----------------------------------------------------------- */
+
+void link_main_ack_bulk(LinkMain *self, uint64_t bulk)
+{
+    g_mutex_lock(&self->lock);
+    /* Callers may overtake each other on their way here. */
+    if (bulk > self->ack.bulk) {
+        self->ack.bulk = bulk;
+        self->ack_wanted = true;
+        g_cond_broadcast(&self->changed);
+    }
+    g_mutex_unlock(&self->lock);
+}
+
+/* The exchange's delivery hook: of the two offsets the one that we receive. */
+static void on_delivered(uint64_t main_offset, uint64_t return_offset,
+                         void *data)
+{
+    LinkMain *self = data;
+    uint64_t offset = self->source_side ? return_offset : main_offset;
+
+    g_mutex_lock(&self->lock);
+    if (offset > self->delivered) {
+        self->delivered = offset;
+        if (self->source_side) {
+            self->ack.return_offset = offset;
+        } else {
+            self->ack.main_offset = offset;
+        }
+        self->ack_wanted = true;
+        g_cond_broadcast(&self->changed);
+    }
+    g_mutex_unlock(&self->lock);
+}
+
+/* So that nobody is called any more who may be freed next. */
+void link_main_set_ack_handler(LinkMain *self, LinkMainAck handler, void *data)
+{
+    g_mutex_lock(&self->lock);
+    while (self->in_ack_handler && self->reader != g_thread_self()) {
+        g_cond_wait(&self->changed, &self->lock);
+    }
+    self->ack_handler = handler;
+    self->ack_data = data;
+    g_mutex_unlock(&self->lock);
+}
+
+/* ---- life ------------------------------------------------------------------- */
+
+static void fail_exchange(LinkMain *self, Exchange *exchange)
+{
+    GError *error = link_main_get_error(self);
+
+    if (self->source_side) {
+        exchange_fail(exchange, error);
+    } else {
+        /* The source will not get to know how it ended. */
+        exchange_fail_delivery(exchange, error);
+    }
+}
+
+static void end(LinkMain *self)
+{
+    Exchange *exchange;
+    bool expected;
+
+    g_mutex_lock(&self->lock);
+    self->ended = true;
+    expected = self->closing;
+    exchange = self->exchange;
+    g_cond_broadcast(&self->changed);
+    g_mutex_unlock(&self->lock);
+    if (expected) {
+        return;
+    }
+    if (exchange) {
+        fail_exchange(self, exchange);
+    }
+    self->handler(NULL, self->data);
+}
+
+static void *reader_thread(void *data)
+{
+    link_main_reader_thread(data);
+    end(data);
+    return NULL;
+}
+
+LinkMain *link_main_new(const LinkMainSetup *setup)
+{
+    LinkMain *self = g_new0(LinkMain, 1);
+
+    self->stream = setup->stream;
+    self->source_side = setup->source_side;
+    self->dead_ms = setup->dead_ms;
+    self->handler = setup->handler;
+    self->data = setup->data;
+    stream_set_timeouts(self->stream, self->dead_ms, self->dead_ms);
+    self->in_buf = g_malloc(LINK_STREAM_MAX);
+    self->frame = g_malloc(LINK_STREAM_MAX);
+    g_queue_init(&self->control);
+    g_mutex_init(&self->lock);
+    g_cond_init(&self->changed);
+    /* The reader may call the handler at once, and that may look at `reader`. */
+    g_mutex_lock(&self->lock);
+    self->reader = g_thread_new("link-reader", reader_thread, self);
+    self->writer = g_thread_new("link-writer", link_main_writer_thread, self);
+    g_mutex_unlock(&self->lock);
+    return self;
+}
+
+void link_main_attach(LinkMain *self, Exchange *exchange, Limiter *limiter,
+                      uint64_t send_window, uint64_t receive_window)
+{
+    bool dead;
+
+    exchange_set_delivery_hook(exchange, on_delivered, self);
+    g_mutex_lock(&self->lock);
+    g_assert(!self->exchange);
+    self->exchange = exchange;
+    self->limiter = limiter ? limiter_ref(limiter) : NULL;
+    self->send_window = send_window;
+    self->receive_window = receive_window;
+    self->pump = g_thread_new("link-pump", link_main_pump_thread, self);
+    dead = self->ended && !self->closing;
+    g_mutex_unlock(&self->lock);
+    if (dead) {
+        fail_exchange(self, exchange);
+    }
+}
+
+static void wait_for(LinkMain *self, const bool *flag, unsigned timeout_ms)
+{
+    int64_t deadline_us = g_get_monotonic_time() + timeout_ms * 1000LL;
+
+    while (!*flag && !self->error &&
+           g_cond_wait_until(&self->changed, &self->lock, deadline_us)) {
+    }
+}
+
+/*
+ * The writer says the last words and ends its direction; the reader goes on a
+ * moment, because closing with unread bytes would make the kernel reset the
+ * connection and could take the last words back.
+ */
+void link_main_shutdown(LinkMain *self)
+{
+    Limiter *limiter;
+
+    g_mutex_lock(&self->lock);
+    if (self->closing) {
+        g_mutex_unlock(&self->lock);
+        return;
+    }
+    self->closing = true;
+    limiter = self->limiter;
+    g_cond_broadcast(&self->changed);
+    g_mutex_unlock(&self->lock);
+
+    if (limiter) {
+        limiter_close(limiter);
+    }
+    g_mutex_lock(&self->lock);
+    if (g_thread_self() != self->reader && g_thread_self() != self->writer) {
+        wait_for(self, &self->finished, SHUTDOWN_WRITE_MS);
+        wait_for(self, &self->ended, SHUTDOWN_READ_MS);
+    }
+    g_mutex_unlock(&self->lock);
+    stream_shutdown(self->stream);
+}
+
+void link_main_free(LinkMain *self)
+{
+    if (!self) {
+        return;
+    }
+    link_main_shutdown(self);
+    g_thread_join(self->reader);
+    g_thread_join(self->writer);
+    if (self->pump) {
+        g_thread_join(self->pump);
+    }
+    g_queue_clear_full(&self->control, (GDestroyNotify)g_bytes_unref);
+    g_clear_pointer(&self->answer, json_object_unref);
+    g_clear_error(&self->error);
+    limiter_unref(self->limiter);
+    g_cond_clear(&self->changed);
+    g_mutex_clear(&self->lock);
+    g_free(self->frame);
+    g_free(self->in_buf);
+    stream_free(self->stream);
+    g_free(self);
+}
