@@ -42,7 +42,7 @@ QMP_SRCS    := $(wildcard qmp/*.c)
 CLIENT_SRCS := $(wildcard daemon/client*.c)
 DAEMON_SRCS := $(filter-out daemon/main.c $(CLIENT_SRCS),$(wildcard daemon/*.c))
 # What the client shares with the daemon.
-SHARED_SRCS := daemon/units.c daemon/address.c
+SHARED_SRCS := daemon/units.c daemon/nearest.c
 
 obj = $(patsubst %.c,$B/%.o,$(1))
 WIRE_OBJS   := $(call obj,$(WIRE_SRCS))

@@ -120,7 +120,6 @@ static bool look_at(Exchange *self, const uint8_t *buf, size_t len,
 
         if (!main_stream_feed(self->main, buf, len, &used, &event, &has_event,
                               error)) {
-            g_prefix_error(error, "main channel: ");
             return false;
         }
         if (has_event && !handle_event(self, &event, findings, error)) {

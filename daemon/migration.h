@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <json-glib/json-glib.h>
 #include "daemon/daemon.h"
+#include "daemon/listener.h"
 
 typedef struct Migration Migration;
 
@@ -86,6 +87,21 @@ MigrationState migration_get_state(Migration *self);
 JsonObject *migration_to_json(Migration *self);
 /* Once a second, by the registry: the rate since the last time. */
 void migration_sample_rate(Migration *self);
+
+/* ---- connections of it, handed in by intake threads ------------------------ */
+
+/* Takes arrival->stream on success. */
+bool migration_take_arrival(Migration *self, Arrival *arrival, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+/* Takes *stream on success, and sets it to NULL. */
+bool migration_take_lane(Migration *self, Stream **stream, unsigned lane,
+                         const ConfigPeer *peer, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+/* False once its source or its destination has gone, or it has failed: a new
+ * connection belongs to the next migration. */
+bool migration_is_accepting(Migration *self);
+/* False: it is still not over. */
+bool migration_wait_ended(Migration *self, unsigned timeout_ms);
 
 /* Waits for the thread to end. */
 void migration_join(Migration *self);

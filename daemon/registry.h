@@ -29,19 +29,29 @@ void registry_emit(Registry *self, const char *event, JsonObject *data);
  */
 bool registry_add(Registry *self, Migration *migration, uint64_t *ret_memory,
                   GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The far side learns only from `prepare` what it is for: set it, unless one of
+ * that kind, role and name is running. */
+bool registry_claim(Registry *self, Migration *migration, MigrationKind kind,
+                    const char *name, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
 /* It is over: free its share; it stays listed for a while. */
 void registry_end(Registry *self, Migration *migration, uint64_t memory);
 
 /* By id, or by the VM's or tunnel's name if one of that name is running; a
  * reference or NULL. */
 Migration *registry_find(Registry *self, const char *id_or_name);
+/* The running one with that id whose destination is here; a reference or NULL. */
+Migration *registry_find_destination(Registry *self, const char *id);
 /* All, the running ones last; owns references. */
 GPtrArray *registry_list(Registry *self);
 unsigned registry_count_running(Registry *self);
 unsigned registry_count_of_peer(Registry *self, const ConfigPeer *peer);
 
-/* Refuse new ones; cancel those that run; wait for them. */
+/* Refuse new ones, cancel those that run, and wait for them to be over, but not
+ * for ever. */
 void registry_stop(Registry *self);
+/* Wait for all threads, and forget everything. */
+void registry_join(Registry *self);
 
 /* Once a second, on the main loop: rates and MIGRATION_PROGRESS events. */
 void registry_tick(Registry *self);

@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "daemon/control.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "daemon/migration-managed.h"
+#include "daemon/registry.h"
+#include "daemon/tunnel.h"
+#include "daemon/units.h"
+#include "wire/link-frame.h"
+#include "qmp/error.h"
+#include "qmp/message.h"
+#include "qmp/server.h"
+
+struct Control {
+    ControlSetup setup;
+    QmpServer *server;
+    int64_t start_us;
+    unsigned tick;              /* GSource id */
+};
+
+/* ---- migrate ------------------------------------------------------------------------ */
+
+static bool get_count(JsonObject *args, const char *name, unsigned max,
+                      unsigned *ret, GError **error)
+{
+    int64_t value;
+
+    *ret = 0;
+    if (!qmp_message_get_int(args, name, &value)) {
+        return true;
+    }
+    if (value < 1 || value > max) {
+        g_set_error(error, QMP_CLASS, QMP_CLASS_GENERIC,
+                    "argument '%s': got %" G_GINT64_FORMAT
+                    ", expected 1 to %u", name, value, max);
+        return false;
+    }
+    *ret = value;
+    return true;
+}
+
+static bool get_rate(JsonObject *args, uint64_t *ret, GError **error)
+{
+    const char *text = qmp_message_get_string(args, "rate");
+
+    *ret = 0;
+    if (text && !units_parse_rate(text, ret, error)) {
+        g_prefix_error(error, "argument 'rate': ");
+        return false;
+    }
+    return true;
+}
+
+static bool get_handover(Control *self, JsonObject *args, Handover *ret,
+                         GError **error)
+{
+    const char *text = qmp_message_get_string(args, "handover");
+
+    *ret = self->setup.daemon->config->handover;
+    if (!text) {
+        return true;
+    }
+    if (strcmp(text, "safe") != 0 && strcmp(text, "fast") != 0) {
+        g_set_error(error, QMP_CLASS, QMP_CLASS_GENERIC,
+                    "argument 'handover': got '%s', expected 'safe' or 'fast'",
+                    text);
+        return false;
+    }
+    *ret = strcmp(text, "safe") == 0 ? HANDOVER_SAFE : HANDOVER_FAST;
+    return true;
+}
+
+static bool get_targets(Control *self, JsonObject *args, ManagedSetup *ret,
+                        GError **error)
+{
+    const Config *config = self->setup.daemon->config;
+    const char *vm = qmp_message_get_string(args, "vm");
+    const char *peer = qmp_message_get_string(args, "peer");
+
+    ret->vm = config_find_vm(config, vm);
+    ret->peer = config_find_peer(config, peer);
+    ret->as = qmp_message_get_string(args, "as");
+    if (!ret->vm) {
+        g_set_error(error, QMP_CLASS, QMP_CLASS_DEVICE_NOT_FOUND,
+                    "argument 'vm': there is no [vm %s] in the configuration",
+                    vm);
+        return false;
+    }
+    if (!ret->peer || !ret->peer->address) {
+        g_set_error(error, QMP_CLASS, QMP_CLASS_DEVICE_NOT_FOUND,
+                    "argument 'peer': there is no [peer %s] with an address in "
+                    "the configuration", peer);
+        return false;
+    }
+    return true;
+}
+
+static JsonNode *do_migrate(QmpServerSession *session, JsonObject *args,
+                            gpointer data, GError **error)
+{
+    Control *self = data;
+    ManagedSetup setup = { 0 };
+    g_autoptr(Migration) migration = NULL;
+    unsigned downtime_limit_ms;
+    JsonObject *ret;
+
+    (void)session;
+    if (!get_targets(self, args, &setup, error) ||
+        !get_count(args, "channels", MULTIFD_CHANNELS_MAX, &setup.channels,
+                   error) ||
+        !get_count(args, "lanes", LINK_LANES_MAX, &setup.lanes, error) ||
+        !get_count(args, "destination-channels", MULTIFD_CHANNELS_MAX,
+                   &setup.destination_channels, error) ||
+        !get_count(args, "downtime-limit", 2000 * 1000, &downtime_limit_ms,
+                   error) ||
+        !get_rate(args, &setup.rate, error) ||
+        !get_handover(self, args, &setup.handover, error)) {
+        return NULL;
+    }
+    setup.downtime_limit_ms = downtime_limit_ms;
+    migration = migration_managed_start(self->setup.daemon, &setup, error);
+    if (!migration) {
+        return NULL;
+    }
+    ret = json_object_new();
+    json_object_set_string_member(ret, "id", migration_get_id(migration));
+    return json_node_init_object(json_node_alloc(), ret);
+}
+
+static Migration *find_migration(Control *self, const char *id, GError **error)
+{
+    Migration *migration = registry_find(self->setup.daemon->registry, id);
+
+    if (!migration) {
+        g_set_error(error, QMP_CLASS, QMP_CLASS_DEVICE_NOT_FOUND,
+                    "there is no migration '%s'", id);
+    }
+    return migration;
+}
+
+static JsonNode *do_migrate_cancel(QmpServerSession *session, JsonObject *args,
+                                   gpointer data, GError **error)
+{
+    g_autoptr(Migration) migration =
+        find_migration(data, qmp_message_get_string(args, "id"), error);
+
+    (void)session;
+    if (migration && !migration_cancel(migration, error)) {
+        return NULL;
+    }
+    return NULL;
+}
+
+/* ---- set-rate-limit --------------------------------------------------------------- */
+
+static Limiter *find_peer_limiter(Control *self, const char *name,
+                                  GError **error)
+{
+    Limiter *limiter = g_hash_table_lookup(self->setup.daemon->peer_limiters,
+                                           name);
+
+    if (!limiter) {
+        g_set_error(error, QMP_CLASS, QMP_CLASS_DEVICE_NOT_FOUND,
+                    "argument 'peer': there is no [peer %s] in the "
+                    "configuration", name);
+    }
+    return limiter;
+}
+
+static JsonNode *do_set_rate_limit(QmpServerSession *session, JsonObject *args,
+                                   gpointer data, GError **error)
+{
+    Control *self = data;
+    const char *peer = qmp_message_get_string(args, "peer");
+    const char *id = qmp_message_get_string(args, "migration");
+    g_autoptr(Migration) migration = NULL;
+    Limiter *limiter = self->setup.daemon->limiter;
+    uint64_t rate;
+
+    (void)session;
+    if (peer && id) {
+        g_set_error(error, QMP_CLASS, QMP_CLASS_GENERIC,
+                    "got 'peer' and 'migration', expected at most one of them");
+        return NULL;
+    }
+    if (!get_rate(args, &rate, error)) {
+        return NULL;
+    }
+    if (id) {
+        migration = find_migration(self, id, error);
+        if (migration) {
+            migration_set_rate(migration, rate);
+        }
+        return NULL;
+    }
+    limiter = peer ? find_peer_limiter(self, peer, error) : limiter;
+    if (limiter) {
+        limiter_set_rate(limiter, rate);
+    }
+    return NULL;
+}
+
+/* ---- queries -------------------------------------------------------------------------- */
+
+static JsonObject *tunnel_to_json(const Tunnel *tunnel)
+{
+    JsonObject *object = json_object_new();
+
+    json_object_set_string_member(object, "name", tunnel_get_name(tunnel));
+    json_object_set_string_member(object, "address",
+                                  tunnel_get_address(tunnel)->text);
+    return object;
+}
+
+static void add_listeners(Control *self, JsonObject *ret)
+{
+    JsonArray *tunnels = json_array_new();
+    JsonObject *link;
+
+    if (self->setup.link_address) {
+        link = json_object_new();
+        json_object_set_string_member(link, "address",
+                                      self->setup.link_address);
+        json_object_set_object_member(ret, "link", link);
+    }
+    for (unsigned i = 0; i < self->setup.tunnels->len; i++) {
+        json_array_add_object_element(tunnels, tunnel_to_json(
+            g_ptr_array_index(self->setup.tunnels, i)));
+    }
+    json_object_set_array_member(ret, "tunnels", tunnels);
+}
+
+static JsonNode *do_query_status(QmpServerSession *session, JsonObject *args,
+                                 gpointer data, GError **error)
+{
+    Control *self = data;
+    const Daemon *daemon = self->setup.daemon;
+    JsonObject *ret = json_object_new();
+
+    (void)session;
+    (void)args;
+    (void)error;
+    json_object_set_string_member(ret, "name", daemon->config->name);
+    json_object_set_boolean_member(ret, "running", TRUE);
+    json_object_set_string_member(ret, "version", MULTIFERRY_VERSION);
+    json_object_set_string_member(ret, "control",
+                                  daemon->config->control->text);
+    json_object_set_int_member(ret, "migrations",
+                               registry_count_running(daemon->registry));
+    json_object_set_int_member(ret, "uptime-ms",
+                               (g_get_monotonic_time() - self->start_us) / 1000);
+    json_object_set_int_member(ret, "rate-limit",
+                               limiter_get_rate(daemon->limiter));
+    add_listeners(self, ret);
+    return json_node_init_object(json_node_alloc(), ret);
+}
+
+static JsonNode *do_query_migrations(QmpServerSession *session,
+                                     JsonObject *args, gpointer data,
+                                     GError **error)
+{
+    Control *self = data;
+    const char *id = qmp_message_get_string(args, "id");
+    g_autoptr(GPtrArray) all = NULL;
+    g_autoptr(Migration) one = NULL;
+    JsonArray *ret;
+
+    (void)session;
+    if (id) {
+        one = find_migration(self, id, error);
+        if (!one) {
+            return NULL;
+        }
+    }
+    ret = json_array_new();
+    all = registry_list(self->setup.daemon->registry);
+    for (unsigned i = 0; i < all->len; i++) {
+        Migration *migration = g_ptr_array_index(all, i);
+
+        if (!one || one == migration) {
+            json_array_add_object_element(ret, migration_to_json(migration));
+        }
+    }
+    return json_node_init_array(json_node_alloc(), ret);
+}
+
+static JsonObject *peer_to_json(Control *self, const ConfigPeer *peer)
+{
+    JsonObject *object = json_object_new();
+
+    json_object_set_string_member(object, "name", peer->name);
+    if (peer->address) {
+        json_object_set_string_member(object, "address", peer->address->text);
+    }
+    if (peer->certificate_name) {
+        json_object_set_string_member(object, "certificate-name",
+                                      peer->certificate_name);
+    }
+    if (peer->fingerprint) {
+        json_object_set_string_member(object, "fingerprint",
+                                      peer->fingerprint);
+    }
+    json_object_set_int_member(object, "lanes", peer->lanes);
+    json_object_set_int_member(object, "weight", peer->weight);
+    json_object_set_int_member(object, "rate", limiter_get_rate(
+        daemon_get_limiter(self->setup.daemon, peer)));
+    json_object_set_int_member(object, "migrations", registry_count_of_peer(
+        self->setup.daemon->registry, peer));
+    return object;
+}
+
+static JsonNode *do_query_peers(QmpServerSession *session, JsonObject *args,
+                                gpointer data, GError **error)
+{
+    Control *self = data;
+    GPtrArray *peers = self->setup.daemon->config->peers;
+    JsonArray *ret = json_array_new();
+
+    (void)session;
+    (void)args;
+    (void)error;
+    for (unsigned i = 0; i < peers->len; i++) {
+        json_array_add_object_element(ret, peer_to_json(
+            self, g_ptr_array_index(peers, i)));
+    }
+    return json_node_init_array(json_node_alloc(), ret);
+}
+
+static JsonNode *do_quit(QmpServerSession *session, JsonObject *args,
+                         gpointer data, GError **error)
+{
+    Control *self = data;
+
+    (void)session;
+    (void)args;
+    (void)error;
+    g_main_loop_quit(self->setup.loop);
+    return NULL;
+}
+
+/* ---- tables --------------------------------------------------------------------------- */
+
+static const QmpArg migrate_args[] = {
+    { "vm", QMP_TYPE_STRING, false },
+    { "peer", QMP_TYPE_STRING, false },
+    { "as", QMP_TYPE_STRING, true },
+    { "channels", QMP_TYPE_INT, true },
+    { "lanes", QMP_TYPE_INT, true },
+    { "destination-channels", QMP_TYPE_INT, true },
+    { "rate", QMP_TYPE_STRING, true },
+    { "handover", QMP_TYPE_STRING, true },
+    { "downtime-limit", QMP_TYPE_INT, true },
+};
+static const QmpArg id_args[] = { { "id", QMP_TYPE_STRING, false } };
+static const QmpArg maybe_id_args[] = { { "id", QMP_TYPE_STRING, true } };
+static const QmpArg rate_args[] = {
+    { "peer", QMP_TYPE_STRING, true },
+    { "migration", QMP_TYPE_STRING, true },
+    { "rate", QMP_TYPE_STRING, false },
+};
+
+#define ARGS(table) table, G_N_ELEMENTS(table)
+
+static const QmpCommand commands[] = {
+    { "migrate", do_migrate, ARGS(migrate_args), 0,
+      "begin a managed migration of a VM to a peer" },
+    { "migrate-cancel", do_migrate_cancel, ARGS(id_args), 0,
+      "cancel a migration; the guest runs on at its source" },
+    { "query-migrations", do_query_migrations, ARGS(maybe_id_args), 0,
+      "running migrations and the last finished ones" },
+    { "query-peers", do_query_peers, NULL, 0, 0, "the configured peers" },
+    { "query-status", do_query_status, NULL, 0, 0, "the daemon itself" },
+    { "set-rate-limit", do_set_rate_limit, ARGS(rate_args), 0,
+      "limit a migration, a peer, or the whole daemon, from now on" },
+    { "quit", do_quit, NULL, 0, 0,
+      "end the daemon; running migrations are cancelled" },
+};
+
+static const QmpArg migration_event[] = {
+    { "id", QMP_TYPE_STRING, false },
+    { "vm", QMP_TYPE_STRING, true },
+    { "tunnel", QMP_TYPE_STRING, true },
+    { "state", QMP_TYPE_STRING, false },
+    { "error", QMP_TYPE_STRING, true },
+};
+static const QmpArg progress_event[] = {
+    { "id", QMP_TYPE_STRING, false },
+    { "state", QMP_TYPE_STRING, false },
+    { "bytes-in", QMP_TYPE_INT, false },
+    { "bytes-out", QMP_TYPE_INT, false },
+    { "rate", QMP_TYPE_INT, false },
+};
+static const QmpArg rejected_event[] = {
+    { "id", QMP_TYPE_STRING, false },
+    { "channel", QMP_TYPE_INT, false },
+    { "packet", QMP_TYPE_INT, false },
+    { "message", QMP_TYPE_STRING, false },
+};
+
+static const QmpEvent events[] = {
+    { "MIGRATION", ARGS(migration_event), 0, "a migration changed its state" },
+    { "MIGRATION_PROGRESS", ARGS(progress_event), QMP_EVENT_DROPPABLE,
+      "once a second for each running migration, as query-migrations" },
+    { "PACKET_REJECTED", ARGS(rejected_event), 0,
+      "a packet failed a check, and its migration with it" },
+};
+
+/* ---- life ------------------------------------------------------------------------------- */
+
+static void broadcast(const char *event, JsonObject *data, void *sink_data)
+{
+    Control *self = sink_data;
+
+    qmp_server_broadcast(self->server, event, data);
+}
+
+static gboolean tick(void *data)
+{
+    Control *self = data;
+
+    registry_tick(self->setup.daemon->registry);
+    return G_SOURCE_CONTINUE;
+}
+
+static QmpServer *make_server(Control *self)
+{
+    unsigned major = 0, minor = 0, micro = 0;
+    QmpServerInfo info = { .name = "multiferry", .package = "" };
+    QmpServer *server;
+
+    sscanf(MULTIFERRY_VERSION, "%u.%u.%u", &major, &minor, &micro);
+    info.major = major;
+    info.minor = minor;
+    info.micro = micro;
+    server = qmp_server_new(&info);
+    for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
+        qmp_server_add_command(server, &commands[i], self);
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(events); i++) {
+        qmp_server_add_event(server, &events[i]);
+    }
+    return server;
+}
+
+Control *control_new(const ControlSetup *setup, int fd, GError **error)
+{
+    Control *self = g_new0(Control, 1);
+
+    self->setup = *setup;
+    self->start_us = g_get_monotonic_time();
+    self->server = make_server(self);
+    if (!qmp_server_listen_fd(self->server, fd, error)) {
+        close(fd);
+        control_free(self);
+        return NULL;
+    }
+    registry_set_sink(setup->daemon->registry, broadcast, self);
+    self->tick = g_timeout_add_seconds(1, tick, self);
+    return self;
+}
+
+void control_free(Control *self)
+{
+    if (!self) {
+        return;
+    }
+    if (self->tick) {
+        g_source_remove(self->tick);
+    }
+    registry_set_sink(self->setup.daemon->registry, NULL, NULL);
+    qmp_server_free(self->server);
+    g_free(self);
+}

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/main.c - options, start and end of multiferryd
+ *
+ * Exit status: 0 ended as asked, 1 could not start, 2 wrong usage or
+ * configuration.
+ */
+#include <glib-unix.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "daemon/control.h"
+#include "daemon/link-server.h"
+#include "daemon/log.h"
+#include "daemon/migration-target.h"
+#include "daemon/registry.h"
+#include "daemon/service.h"
+#include "daemon/tunnel.h"
+
+enum { EXIT_STARTUP = 1, EXIT_USAGE = 2, BACKLOG = 128, CONTROL_MODE = 0660 };
+
+typedef struct {
+    char *config_file;
+    char **overrides;
+    char **tunnels;
+    char *control;
+    gboolean check, debug, version;
+} Options;
+
+/* All that runs, in the order it was made. */
+typedef struct {
+    Config *config;
+    Daemon daemon;
+    GMainLoop *loop;
+    char *link_address;
+    LinkServer *link_server;
+    GPtrArray *tunnels;
+    Control *control;
+} Service;
+
+/* ---- options ---------------------------------------------------------------------- */
+
+static bool parse_options(int *argc, char ***argv, Options *ret, GError **error)
+{
+    const GOptionEntry entries[] = {
+        { "config", 'c', 0, G_OPTION_ARG_FILENAME, &ret->config_file,
+          "Read this configuration", "FILE" },
+        { "set", 's', 0, G_OPTION_ARG_STRING_ARRAY, &ret->overrides,
+          "Set one key, over the file's; may be repeated",
+          "'GROUP.KEY=VALUE'" },
+        { "tunnel", 't', 0, G_OPTION_ARG_STRING_ARRAY, &ret->tunnels,
+          "Add a tunnel; may be repeated", "listen=ADDRESS,connect=ADDRESS,…" },
+        { "control", 0, 0, G_OPTION_ARG_STRING, &ret->control,
+          "Listen for control connections here", "ADDRESS" },
+        { "check", 0, 0, G_OPTION_ARG_NONE, &ret->check,
+          "Print the configuration as understood, and end", NULL },
+        { "debug", 'd', 0, G_OPTION_ARG_NONE, &ret->debug,
+          "Log what is only of use to developers, too", NULL },
+        { "version", 0, 0, G_OPTION_ARG_NONE, &ret->version,
+          "Print the version, and end", NULL },
+        { 0 },
+    };
+    g_autoptr(GOptionContext) context =
+        g_option_context_new("- carry QEMU live migrations across a WAN");
+
+    g_option_context_add_main_entries(context, entries, NULL);
+    if (!g_option_context_parse(context, argc, argv, error)) {
+        return false;
+    }
+    if (*argc > 1) {
+        g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+                    "got argument '%s', expected options only", (*argv)[1]);
+        return false;
+    }
+    return true;
+}
+
+static void clear_options(Options *self)
+{
+    g_free(self->config_file);
+    g_strfreev(self->overrides);
+    g_strfreev(self->tunnels);
+    g_free(self->control);
+}
+
+static Config *load_config(const Options *options, GError **error)
+{
+    g_autoptr(GPtrArray) overrides = g_ptr_array_new_with_free_func(g_free);
+
+    for (unsigned i = 0; options->overrides && options->overrides[i]; i++) {
+        g_ptr_array_add(overrides, g_strdup(options->overrides[i]));
+    }
+    if (options->control) {
+        g_ptr_array_add(overrides, g_strdup_printf("daemon.control=%s",
+                                                   options->control));
+    }
+    g_ptr_array_add(overrides, NULL);
+    return config_load(options->config_file,
+                       (const char *const *)overrides->pdata,
+                       (const char *const *)options->tunnels, error);
+}
+
+/* ---- what is shared ------------------------------------------------------------------ */
+
+static void make_daemon(Service *self)
+{
+    Daemon *daemon = &self->daemon;
+
+    daemon->config = self->config;
+    daemon->credentials = credentials_new();
+    daemon->registry = registry_new(self->config);
+    daemon->limiter = limiter_new(NULL, self->config->rate, 1);
+    daemon->peer_limiters = g_hash_table_new_full(
+        g_str_hash, g_str_equal, NULL, (GDestroyNotify)limiter_unref);
+    for (unsigned i = 0; i < self->config->peers->len; i++) {
+        ConfigPeer *peer = g_ptr_array_index(self->config->peers, i);
+
+        g_hash_table_insert(daemon->peer_limiters, peer->name,
+                            limiter_new(daemon->limiter, peer->rate,
+                                        peer->weight));
+    }
+}
+
+/* A wrong file is found at the start, not with the first migration. */
+static bool load_credentials(Service *self, GError **error)
+{
+    g_autoptr(TlsCredentials) credentials = NULL;
+
+    if (!self->config->has_tls) {
+        return true;
+    }
+    credentials = daemon_get_link_credentials(&self->daemon, error);
+    return credentials != NULL;
+}
+
+/* ---- sockets --------------------------------------------------------------------------- */
+
+static TlsCredentials *get_link_credentials(void *data)
+{
+    g_autoptr(GError) error = NULL;
+    TlsCredentials *credentials = daemon_get_link_credentials(data, &error);
+
+    g_assert(credentials);      /* loaded at the start, kept by reloads */
+    return credentials;
+}
+
+static bool take_lane(Stream **stream, const LinkHello *hello,
+                      const ConfigPeer *peer, void *data, GError **error)
+{
+    return migration_target_take_lane(data, stream, hello, peer, error);
+}
+
+static bool start_link(Service *self, GError **error)
+{
+    LinkServerSetup setup = {
+        .config = self->config,
+        .get_credentials = get_link_credentials,
+        .handler = take_lane,
+        .data = &self->daemon,
+    };
+    g_autoptr(Address) bound = NULL;
+    int fd = service_take_socket("link");
+
+    if (fd < 0 && self->config->listen_link) {
+        fd = address_listen(self->config->listen_link, BACKLOG, CONTROL_MODE,
+                            error);
+        if (fd < 0) {
+            g_prefix_error(error, "[listen] link: ");
+            return false;
+        }
+    }
+    if (fd < 0) {
+        return true;
+    }
+    bound = address_of_listener(fd, error);
+    if (!bound || !self->config->has_tls) {
+        if (bound) {
+            g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+                        "[listen] link: needs [tls] directory");
+        }
+        close(fd);
+        return false;
+    }
+    self->link_address = g_strdup(bound->text);
+    self->link_server = link_server_new(fd, &setup);
+    log_info(NULL, "listening for peers at %s", self->link_address);
+    return true;
+}
+
+static bool start_tunnels(Service *self, GError **error)
+{
+    self->tunnels = g_ptr_array_new_with_free_func((GDestroyNotify)tunnel_free);
+    for (unsigned i = 0; i < self->config->tunnels->len; i++) {
+        const ConfigTunnel *config = g_ptr_array_index(self->config->tunnels, i);
+        Tunnel *tunnel;
+
+        if (!config->listen) {
+            continue;
+        }
+        tunnel = tunnel_new(&self->daemon, config, error);
+        if (!tunnel) {
+            return false;
+        }
+        g_ptr_array_add(self->tunnels, tunnel);
+        log_info(NULL, "tunnel %s: listening at %s", config->name,
+                 tunnel_get_address(tunnel)->text);
+    }
+    return true;
+}
+
+static bool start_control(Service *self, GError **error)
+{
+    ControlSetup setup = {
+        .daemon = &self->daemon,
+        .loop = self->loop,
+        .link_address = self->link_address,
+        .tunnels = self->tunnels,
+    };
+    int fd = service_take_socket("control");
+
+    if (fd < 0) {
+        fd = address_listen(self->config->control, BACKLOG, CONTROL_MODE,
+                            error);
+    }
+    if (fd < 0) {
+        g_prefix_error(error, "[daemon] control: ");
+        return false;
+    }
+    self->control = control_new(&setup, fd, error);
+    return self->control != NULL;
+}
+
+/* ---- signals ----------------------------------------------------------------------------- */
+
+static gboolean handle_stop(void *data)
+{
+    g_main_loop_quit(data);
+    return G_SOURCE_CONTINUE;
+}
+
+static gboolean handle_reload(void *data)
+{
+    Service *self = data;
+    g_autoptr(GError) error = NULL;
+
+    service_reloading();
+    if (credentials_reload(self->daemon.credentials, &error)) {
+        log_info(NULL, "reloaded the TLS credentials; running migrations keep "
+                 "theirs");
+    } else {
+        log_error(NULL, "reload: %s; all credentials stay as they were",
+                  error->message);
+    }
+    service_ready();
+    return G_SOURCE_CONTINUE;
+}
+
+/* ---- running ------------------------------------------------------------------------------- */
+
+static bool start(Service *self, GError **error)
+{
+    make_daemon(self);
+    if (!load_credentials(self, error)) {
+        return false;
+    }
+    if (g_mkdir_with_parents(self->config->runtime_directory, 0750) < 0) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED,
+                    "[daemon] runtime-directory: cannot make '%s': %s",
+                    self->config->runtime_directory, g_strerror(errno));
+        return false;
+    }
+    return start_link(self, error) && start_tunnels(self, error) &&
+           start_control(self, error);
+}
+
+/* Reverse of start(); whatever of it there is. */
+static void stop(Service *self)
+{
+    link_server_free(self->link_server);
+    registry_stop(self->daemon.registry);
+    if (self->control && self->config->control->kind == ADDRESS_UNIX) {
+        unlink(self->config->control->host);
+    }
+    if (self->tunnels) {
+        g_ptr_array_unref(self->tunnels);
+    }
+    registry_join(self->daemon.registry);
+    /* The last events, to whoever still listens. */
+    while (g_main_context_iteration(NULL, FALSE)) {
+    }
+    control_free(self->control);
+    g_hash_table_unref(self->daemon.peer_limiters);
+    limiter_unref(self->daemon.limiter);
+    registry_free(self->daemon.registry);
+    credentials_free(self->daemon.credentials);
+    g_free(self->link_address);
+}
+
+static int run(Config *config)
+{
+    Service self = { .config = config };
+    g_autoptr(GError) error = NULL;
+    int status = EXIT_SUCCESS;
+
+    self.loop = g_main_loop_new(NULL, FALSE);
+    service_init();
+    if (start(&self, &error)) {
+        service_close_unused();
+        g_unix_signal_add(SIGTERM, handle_stop, self.loop);
+        g_unix_signal_add(SIGINT, handle_stop, self.loop);
+        g_unix_signal_add(SIGHUP, handle_reload, &self);
+        service_start_watchdog();
+        service_ready();
+        log_info(NULL, "multiferryd %s (%s) is ready", MULTIFERRY_VERSION,
+                 config->name);
+        g_main_loop_run(self.loop);
+        service_stopping();
+    } else {
+        log_error(NULL, "%s", error->message);
+        status = EXIT_STARTUP;
+    }
+    stop(&self);
+    g_main_loop_unref(self.loop);
+    return status;
+}
+
+static int start_with(const Options *options)
+{
+    g_autoptr(Config) config = NULL;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *text = NULL;
+
+    config = load_config(options, &error);
+    if (!config) {
+        fprintf(stderr, "multiferryd: %s\n", error->message);
+        return EXIT_USAGE;
+    }
+    if (options->check) {
+        text = config_to_string(config);
+        fputs(text, stdout);
+        return EXIT_SUCCESS;
+    }
+    log_init(options->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+    return run(config);
+}
+
+int main(int argc, char **argv)
+{
+    Options options = { 0 };
+    g_autoptr(GError) error = NULL;
+    int status;
+
+    setlocale(LC_ALL, "");
+    signal(SIGPIPE, SIG_IGN);
+    if (!parse_options(&argc, &argv, &options, &error)) {
+        fprintf(stderr, "multiferryd: %s\n", error->message);
+        status = EXIT_USAGE;
+    } else if (options.version) {
+        puts("multiferryd " MULTIFERRY_VERSION);
+        status = EXIT_SUCCESS;
+    } else {
+        status = start_with(&options);
+    }
+    clear_options(&options);
+    return status;
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/migration-flow.c - what the state of the exchange means
+ *
+ * Judged anew from a snapshot whenever something happened, so the order in which
+ * news of several threads come in does not matter.
+ */
+#include "daemon/migration-private.h"
+
+#include "daemon/registry.h"
+#include "daemon/uuid.h"
+
+enum { SOURCE_CLOSE_MS = 30 * 1000 };
+
+static Flow fail_flow(GError **error, const char *text)
+{
+    g_set_error_literal(error, MIGRATION_ERROR, MIGRATION_ERROR_FAILED, text);
+    return FLOW_FAILED;
+}
+
+static Flow judge_snapshot(const ExchangeSnapshot *now, GError **error)
+{
+    if (now->shut && now->shut_value != 0 && now->shut_delivered) {
+        g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_FAILED,
+                    "destination QEMU reported failure (SHUT %u)",
+                    now->shut_value);
+        return FLOW_FAILED;
+    }
+    if (now->shut) {
+        return now->shut_delivered ? FLOW_TAKEN_OVER : FLOW_RUNNING;
+    }
+    if (now->return_ended) {
+        return !now->return_path && now->main_drained
+               ? FLOW_TAKEN_OVER
+               : fail_flow(error, "destination QEMU closed its main channel "
+                           "before it took over the guest");
+    }
+    if (now->main_ended && now->return_path) {
+        return fail_flow(error, "source QEMU closed its main channel before "
+                         "the destination took over the guest");
+    }
+    return FLOW_RUNNING;
+}
+
+Flow migration_judge_flow(Migration *self, GError **error)
+{
+    ExchangeSnapshot now;
+    GError *failure = exchange_get_error(self->exchange);
+    Flow flow;
+
+    exchange_get_snapshot(self->exchange, &now);
+    if (failure) {
+        if (now.shut && now.shut_value == 0) {
+            g_prefix_error(&failure, "the destination QEMU has taken over the "
+                           "guest, but the source could not be told; make sure "
+                           "that it does not run there before it is continued "
+                           "at the destination: ");
+        }
+        g_propagate_error(error, failure);
+        return FLOW_FAILED;
+    }
+    flow = judge_snapshot(&now, error);
+    if (flow == FLOW_TAKEN_OVER) {
+        g_mutex_lock(&self->lock);
+        self->taken_over = true;
+        g_mutex_unlock(&self->lock);
+    }
+    return flow;
+}
+
+/* ---- single messages -------------------------------------------------------------- */
+
+static void emit_rejected(Migration *self)
+{
+    g_autoptr(GError) error = exchange_get_error(self->exchange);
+    JsonObject *data = json_object_new();
+    unsigned channel;
+    uint64_t packet;
+
+    exchange_get_rejected(self->exchange, &channel, &packet);
+    json_object_set_string_member(data, "id", self->id);
+    json_object_set_int_member(data, "channel", channel);
+    json_object_set_int_member(data, "packet", packet);
+    json_object_set_string_member(data, "message", error->message);
+    registry_emit(self->daemon->registry, "PACKET_REJECTED", data);
+}
+
+static void note_begin(Migration *self)
+{
+    ExchangeSnapshot now;
+    g_autofree char *uuid = NULL;
+
+    exchange_get_snapshot(self->exchange, &now);
+    uuid = uuid_to_string(now.uuid);
+    if (!uuid_is_zero(now.uuid)) {
+        migration_set_uuid(self, uuid);
+    }
+    migration_set_state(self, MIGRATION_ACTIVE);
+}
+
+static void handle_exchange_event(Migration *self, ExchangeEvent event)
+{
+    switch (event) {
+    case EXCHANGE_EVENT_RAMBLOCKS:
+    case EXCHANGE_EVENT_DECIDED:
+        note_begin(self);
+        break;
+    case EXCHANGE_EVENT_NO_RETURN_PATH:
+        migration_add_warning(self, "the stream has no return path: its source "
+                              "takes for delivered what only we hold, and the "
+                              "guest is lost if we die then; switch on "
+                              "capability return-path");
+        break;
+    case EXCHANGE_EVENT_SWITCHOVER:
+        migration_set_state(self, MIGRATION_SWITCHOVER);
+        break;
+    case EXCHANGE_EVENT_REJECTED:
+        emit_rejected(self);
+        break;
+    default:
+        break;
+    }
+}
+
+/* A guest that is still given to us must move; at the end QEMU may take its
+ * time to load devices, and nothing moves. */
+static void check_idle(Migration *self)
+{
+    ExchangeSnapshot now;
+    int64_t now_us = g_get_monotonic_time();
+
+    exchange_get_snapshot(self->exchange, &now);
+    if (now.activity != self->idle_activity || now.main_drained || now.shut) {
+        self->idle_activity = now.activity;
+        self->idle_since_us = now_us;
+        return;
+    }
+    if (self->config->timeouts.idle_ms > 0 &&
+        now_us - self->idle_since_us > self->config->timeouts.idle_ms * 1000LL) {
+        exchange_fail(self->exchange, g_error_new(
+            MIGRATION_ERROR, MIGRATION_ERROR_FAILED,
+            "no byte on any channel for %u ms, allowed are %u (timeout idle)",
+            self->config->timeouts.idle_ms, self->config->timeouts.idle_ms));
+    }
+}
+
+Flow migration_follow(Migration *self, const Message *message, GError **error)
+{
+    if (message->kind == MESSAGE_CANCEL) {
+        migration_set_state(self, MIGRATION_CANCELLING);
+        exchange_fail(self->exchange,
+                      g_error_new(MIGRATION_ERROR, MIGRATION_ERROR_CANCELLED,
+                                  "cancelled by request"));
+    } else if (message->kind == MESSAGE_EXCHANGE) {
+        handle_exchange_event(self, message->event);
+    }
+    check_idle(self);
+    return migration_judge_flow(self, error);
+}
+
+void migration_wait_source_closed(Migration *self)
+{
+    int64_t deadline_us = g_get_monotonic_time() + SOURCE_CLOSE_MS * 1000LL;
+    ExchangeSnapshot now;
+
+    exchange_get_snapshot(self->exchange, &now);
+    while (!now.main_ended && g_get_monotonic_time() < deadline_us) {
+        g_autoptr(Message) message = migration_wait(self, 100);
+
+        exchange_get_snapshot(self->exchange, &now);
+    }
+}

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "daemon/migration-link.h"
+
+#include "daemon/egress-link.h"
+#include "daemon/link-lane.h"
+#include "qmp/message.h"
+
+/* ---- news of the main lane --------------------------------------------------------- */
+
+static void post_control(JsonObject *object, void *data)
+{
+    Message *message = g_new0(Message, 1);
+
+    message->kind = object ? MESSAGE_CONTROL : MESSAGE_LINK_ENDED;
+    message->object = object ? json_object_ref(object) : NULL;
+    migration_post(data, message);
+}
+
+static void make_main(Migration *self, Stream *stream, bool source_side)
+{
+    LinkMainSetup setup = {
+        .stream = stream,
+        .source_side = source_side,
+        .dead_ms = self->config->timeouts.link_dead_ms,
+        .handler = post_control,
+        .data = self,
+    };
+
+    link_lane_tune(stream, self->config->timeouts.link_dead_ms);
+    migration_set_link(self, link_main_new(&setup));
+}
+
+void migration_link_take_main(Migration *self, Stream *stream)
+{
+    make_main(self, stream, false);
+}
+
+/* ---- lanes ------------------------------------------------------------------------------ */
+
+static Stream *connect_lane(Migration *self, LinkRole role, unsigned lane,
+                            GError **error)
+{
+    g_autoptr(TlsCredentials) credentials =
+        daemon_get_link_credentials(self->daemon, error);
+    LinkHello hello = { .version = LINK_VERSION, .role = role, .lane = lane };
+
+    if (!credentials) {
+        return NULL;
+    }
+    g_strlcpy(hello.daemon, self->config->name, sizeof(hello.daemon));
+    g_strlcpy(hello.migration, self->id, sizeof(hello.migration));
+    return link_lane_connect(self->peer, credentials, &self->config->timeouts,
+                             &hello, self->cancellable, NULL, error);
+}
+
+typedef struct {
+    Migration *migration;
+    unsigned lane;
+    Stream *stream;
+    GError *error;
+    GThread *thread;
+} Connecting;
+
+static void *connect_thread(void *data)
+{
+    Connecting *self = data;
+
+    self->stream = connect_lane(self->migration, LINK_ROLE_BULK, self->lane,
+                                &self->error);
+    if (self->stream) {
+        link_lane_tune(self->stream,
+                       self->migration->config->timeouts.link_dead_ms);
+    }
+    return NULL;
+}
+
+/* All at once: a handshake takes several round trips. */
+static GPtrArray *connect_bulk_lanes(Migration *self, unsigned n, GError **error)
+{
+    g_autofree Connecting *lanes = g_new0(Connecting, n);
+    g_autoptr(GPtrArray) streams =
+        g_ptr_array_new_with_free_func((GDestroyNotify)stream_free);
+    bool ok = true;
+
+    for (unsigned i = 0; i < n; i++) {
+        lanes[i] = (Connecting) { .migration = self, .lane = i };
+        lanes[i].thread = g_thread_new("connect", connect_thread, &lanes[i]);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        g_thread_join(lanes[i].thread);
+        if (lanes[i].stream) {
+            g_ptr_array_add(streams, lanes[i].stream);
+        } else if (ok) {
+            ok = false;
+            g_propagate_prefixed_error(error, lanes[i].error, "lane %u: ", i);
+        } else {
+            g_error_free(lanes[i].error);
+        }
+    }
+    return ok ? g_steal_pointer(&streams) : NULL;
+}
+
+/* ---- source side ---------------------------------------------------------------------- */
+
+/* A peer's number within what we can use. */
+static bool get_number(JsonObject *object, const char *name, int64_t max,
+                       int64_t *ret, GError **error)
+{
+    if (!qmp_message_get_uint(object, name, max, ret)) {
+        g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_FAILED,
+                    "answer to prepare: '%s' is missing or above %"
+                    G_GINT64_FORMAT, name, max);
+        return false;
+    }
+    return true;
+}
+
+static bool read_grant(JsonObject *answer, LinkGrant *ret, GError **error)
+{
+    int64_t window, main_window, channels;
+
+    if (!get_number(answer, "window", G_MAXINT64, &window, error) ||
+        !get_number(answer, "main-window", G_MAXINT64, &main_window, error) ||
+        !get_number(answer, "channels", MULTIFD_CHANNELS_MAX, &channels,
+                    error)) {
+        return false;
+    }
+    *ret = (LinkGrant) { window, main_window, channels };
+    return true;
+}
+
+static JsonObject *request(Migration *self, const char *name,
+                           JsonObject *arguments, GError **error)
+{
+    const ConfigTimeouts *timeouts = &self->config->timeouts;
+
+    /* The peer may have to ask its QEMU several things for this. */
+    return link_main_request(self->link, name, arguments,
+                             timeouts->handshake_ms + 3 * timeouts->qmp_ms,
+                             self->cancellable, error);
+}
+
+bool migration_link_prepare(Migration *self, unsigned lanes,
+                            JsonObject *arguments, LinkGrant *ret,
+                            GError **error)
+{
+    g_autoptr(JsonObject) answer = NULL;
+    Stream *stream;
+
+    json_object_set_int_member(arguments, "return-window",
+                               MIGRATION_RETURN_WINDOW);
+    json_object_set_int_member(arguments, "lanes", lanes);
+    stream = connect_lane(self, LINK_ROLE_MAIN, 0, error);
+    if (!stream) {
+        json_object_unref(arguments);
+        g_prefix_error(error, "peer %s: ", self->peer->name);
+        return false;
+    }
+    make_main(self, stream, true);
+    answer = request(self, "prepare", arguments, error);
+    if (!answer || !read_grant(answer, ret, error)) {
+        g_prefix_error(error, "peer %s: ", self->peer->name);
+        return false;
+    }
+    return true;
+}
+
+bool migration_link_open(Migration *self, unsigned lanes,
+                         const LinkGrant *grant, GError **error)
+{
+    EgressLinkSetup setup = {
+        .exchange = self->exchange,
+        .main = self->link,
+        .window = grant->window,
+        .limiter = self->limiter,
+    };
+
+    setup.lanes = connect_bulk_lanes(self, lanes, error);
+    if (!setup.lanes) {
+        g_prefix_error(error, "peer %s: ", self->peer->name);
+        return false;
+    }
+    link_main_attach(self->link, self->exchange, self->limiter,
+                     grant->main_window, MIGRATION_RETURN_WINDOW);
+    migration_set_egress(self, egress_link_new(&setup));
+    return true;
+}
+
+bool migration_link_call(Migration *self, const char *name,
+                         JsonObject *arguments, GError **error)
+{
+    g_autoptr(JsonObject) answer = request(self, name, arguments, error);
+
+    if (!answer) {
+        g_prefix_error(error, "peer %s: %s: ", self->peer->name, name);
+    }
+    return answer != NULL;
+}
+
+/* ---- abort ---------------------------------------------------------------------------- */
+
+void migration_link_abort(Migration *self, const GError *reason)
+{
+    JsonObject *data;
+
+    if (!self->link) {
+        return;
+    }
+    data = json_object_new();
+    json_object_set_string_member(data, "reason", reason->message);
+    json_object_set_boolean_member(data, "cancelled", g_error_matches(
+        reason, MIGRATION_ERROR, MIGRATION_ERROR_CANCELLED));
+    link_main_send_event(self->link, "abort", data);
+}
+
+GError *migration_link_abort_error(Migration *self, JsonObject *event)
+{
+    JsonObject *data = qmp_message_get_object(event, "data");
+    const char *text = data ? qmp_message_get_string(data, "reason") : NULL;
+    g_autofree char *reason = ramblock_name_escape(
+        text ? text : "it gave no reason", text ? MIN(strlen(text), 1000) : 17);
+    bool cancelled = false;
+
+    if (data) {
+        qmp_message_get_bool(data, "cancelled", &cancelled);
+    }
+    return g_error_new(MIGRATION_ERROR, cancelled ? MIGRATION_ERROR_CANCELLED
+                                                  : MIGRATION_ERROR_FAILED,
+                       "peer %s: %s", self->peer->name, reason);
+}

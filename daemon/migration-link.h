@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/migration-link.h - a migration's end of a link, for its thread
+ */
+#ifndef DAEMON_MIGRATION_LINK_H
+#define DAEMON_MIGRATION_LINK_H
+
+#include "daemon/migration-private.h"
+
+enum {
+    /* What we grant for the streams; the bulk window is the memory share. */
+    MIGRATION_MAIN_WINDOW = 8 * 1024 * 1024,
+    MIGRATION_RETURN_WINDOW = 64 * 1024,
+    MIGRATION_MAIN_RING = 1024 * 1024,      /* of main channel, without a link */
+    /* Packets between a source QEMU and our lanes: enough to keep them busy,
+     * and few, for they look sent to the source. */
+    MIGRATION_QUEUE_MEMORY = 8 * 1024 * 1024,
+};
+
+/* What the peer granted in its answer to `prepare`. */
+typedef struct {
+    uint64_t window, main_window;
+    unsigned channels;              /* K, as far as the peer knows; 0: as N */
+} LinkGrant;
+
+/*
+ * Source side: connect the main lane and ask the peer to prepare.  @arguments
+ * is consumed; return-window and lanes are added.
+ */
+bool migration_link_prepare(Migration *self, unsigned lanes,
+                            JsonObject *arguments, LinkGrant *ret,
+                            GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Then: connect the bulk lanes and make the egress over them. */
+bool migration_link_open(Migration *self, unsigned lanes,
+                         const LinkGrant *grant, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+/* A request with the usual timeout; the answer is dropped. */
+bool migration_link_call(Migration *self, const char *name,
+                         JsonObject *arguments, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/* Destination side: take over an accepted main lane. */
+void migration_link_take_main(Migration *self, Stream *stream);
+
+/* Tell the peer why it is over. */
+void migration_link_abort(Migration *self, const GError *reason);
+/* The reason in the peer's `abort` event as an error. */
+GError *migration_link_abort_error(Migration *self, JsonObject *event);
+
+#endif

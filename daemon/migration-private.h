@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/migration-private.h - for the bodies of migrations (migration-*.c)
+ */
+#ifndef DAEMON_MIGRATION_PRIVATE_H
+#define DAEMON_MIGRATION_PRIVATE_H
+
+#include <gio/gio.h>
+#include "daemon/egress.h"
+#include "daemon/exchange.h"
+#include "daemon/ingress.h"
+#include "daemon/link-main.h"
+#include "daemon/log.h"
+#include "daemon/migration.h"
+#include "daemon/qemu.h"
+
+#define MIGRATION_ERROR (migration_error_quark())
+
+typedef enum {
+    MIGRATION_ERROR_FAILED,
+    MIGRATION_ERROR_CANCELLED,
+    MIGRATION_ERROR_REFUSED,    /* before anything was touched */
+} MigrationError;
+
+GQuark migration_error_quark(void);
+
+/* ---- what a migration's thread waits for ----------------------------------- */
+
+typedef enum {
+    MESSAGE_NOTHING,        /* the time is over */
+    MESSAGE_EXCHANGE,       /* .event */
+    MESSAGE_CANCEL,
+    MESSAGE_QMP,            /* .name (NULL: disconnected), .object */
+    MESSAGE_CONTROL,        /* .object: request or event of the peer */
+    MESSAGE_LINK_ENDED,
+} MessageKind;
+
+typedef struct {
+    MessageKind kind;
+    ExchangeEvent event;
+    char *name;
+    JsonObject *object;
+    int64_t timestamp_us;
+} Message;
+
+void message_free(Message *self);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Message, message_free)
+
+/* Any thread. */
+void migration_post(Migration *self, Message *message);
+/* Waits at most @timeout_ms; never NULL. */
+Message *migration_wait(Migration *self, unsigned timeout_ms);
+
+/* ---- the parts, of the migration's thread ------------------------------------- */
+
+struct Migration {
+    gatomicrefcount refs;
+    char id[33];                    /* these are constant */
+    MigrationKind kind;             /* but see registry_claim() */
+    MigrationRole role;
+    Daemon *daemon;
+    const Config *config;
+    char *name;
+    const ConfigPeer *peer;
+    MigrationBody body;
+    void *data;
+    GDestroyNotify destroy;
+    Limiter *limiter;
+    GAsyncQueue *messages;
+    GCancellable *cancellable;      /* ends whatever the thread waits for */
+    int64_t start_us;               /* monotonic */
+    uint64_t memory;                /* share, bytes */
+
+    GThread *thread;
+
+    /* Of the thread alone; others may look at them under the lock. */
+    Exchange *exchange;
+    Ingress *ingress;
+    Egress *egress;
+    LinkMain *link;
+    uint64_t idle_activity;         /* the last seen, and since when */
+    int64_t idle_since_us;
+
+    GMutex lock;                    /* guards all below, and changes of the above */
+    GCond ended;
+    bool thread_ended;
+    MigrationState state;
+    bool cancel_asked;
+    bool taken_over;                /* the destination owns the guest */
+    GError *error;
+    char *warning;
+    char uuid[37];
+    int64_t end_us;
+    uint64_t rate;                  /* bytes/s on the wire, last second */
+    uint64_t last_wire_bytes;
+    int64_t last_sample_us;
+    QemuMigrateStatus *qemu;        /* of the source; NULL: not managed here */
+    int64_t downtime_ms;            /* measured by us; -1: unknown */
+    JsonObject *final;              /* what the parts said before they went */
+};
+
+LogContext migration_log_context(const Migration *self);
+
+/* Logs it and sends the MIGRATION event; ignored once final. */
+void migration_set_state(Migration *self, MigrationState state);
+void migration_add_warning(Migration *self, const char *format, ...)
+    G_GNUC_PRINTF(2, 3);
+void migration_set_uuid(Migration *self, const char *uuid);
+/* Takes @status. */
+void migration_set_qemu_status(Migration *self, QemuMigrateStatus *status);
+void migration_set_downtime(Migration *self, int64_t downtime_ms);
+
+/* The exchange, with this migration as observer.  @setup's memory and observer
+ * are filled in. */
+void migration_create_exchange(Migration *self, ExchangeSetup setup);
+void migration_set_ingress(Migration *self, Ingress *ingress);
+void migration_set_egress(Migration *self, Egress *egress);
+void migration_set_link(Migration *self, LinkMain *link);
+/* Shut and free ingress, egress, link and exchange.  Keeps their last numbers.
+ * Done by the thread after its body, unless that did it. */
+void migration_tear_down(Migration *self);
+
+/* ---- judging the flow (migration-flow.c) ----------------------------------------- */
+
+typedef enum {
+    FLOW_RUNNING,
+    FLOW_TAKEN_OVER,    /* the destination's word has reached the source's side */
+    FLOW_FAILED,
+} Flow;
+
+/* What the exchange's state means now. */
+Flow migration_judge_flow(Migration *self, GError **error);
+
+/*
+ * Look at one message: states, warnings, cancel, idle time.  Then judge.  The
+ * bodies call this for every message, after what is their own of it.
+ */
+Flow migration_follow(Migration *self, const Message *message, GError **error);
+
+/* After FLOW_TAKEN_OVER: wait until the source has closed its main channel, so
+ * that closing ours takes nothing back. */
+void migration_wait_source_closed(Migration *self);
+
+#endif

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "daemon/target-qemu.h"
+
+#include <unistd.h>
+
+#include "daemon/egress-qemu.h"
+#include "daemon/registry.h"
+#include "qmp/message.h"
+
+enum {
+    DEFAULT_CHANNELS = 4,
+    RUNNING_MS = 10 * 1000,     /* for a continued guest to be running */
+    POLL_MS = 5,
+};
+
+struct TargetQemu {
+    Migration *migration;
+    const ConfigVm *vm;
+    QmpClient *client;
+    QemuInfo *info;
+    QemuSetup *setup;           /* what to put back; NULL: nothing */
+    unsigned channels;
+    bool safe;
+    bool opened;                /* migrate-incoming was given */
+    bool resumed;               /* `resume` came: the source is in postmigrate */
+    Address *address;           /* where the QEMU listens */
+    char *socket_path;          /* ours to remove; NULL: the operator's choice */
+};
+
+static unsigned qmp_ms(const TargetQemu *self)
+{
+    return self->migration->config->timeouts.qmp_ms;
+}
+
+static GCancellable *cancellable(const TargetQemu *self)
+{
+    return self->migration->cancellable;
+}
+
+/* ---- prepare ---------------------------------------------------------------------------- */
+
+static const ConfigVm *find_vm(Migration *migration, JsonObject *args,
+                               GError **error)
+{
+    const char *name = qmp_message_get_string(args, "vm");
+    const ConfigVm *vm = name ? config_find_vm(migration->config, name) : NULL;
+
+    if (!vm) {
+        g_autofree char *shown = ramblock_name_escape(
+            name ? name : "", name ? MIN(strlen(name), 64) : 0);
+
+        g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
+                    "prepare: there is no [vm %s] here", shown);
+    }
+    return vm;
+}
+
+static bool inspect(TargetQemu *self, GError **error)
+{
+    self->client = qmp_client_connect(self->vm->qmp->text, qmp_ms(self),
+                                      cancellable(self), error);
+    if (self->client) {
+        self->info = qemu_inspect(self->client, qmp_ms(self),
+                                  cancellable(self), error);
+    }
+    if (!self->info) {
+        g_prefix_error(error, "vm %s: QMP at %s: ", self->vm->name,
+                       self->vm->qmp->text);
+        return false;
+    }
+    return true;
+}
+
+static bool compare(TargetQemu *self, JsonObject *args, GError **error)
+{
+    JsonObject *object = qmp_message_get_object(args, "info");
+    g_autoptr(QemuInfo) source = NULL;
+
+    if (!object) {
+        g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
+                    "prepare: 'info' is missing");
+        return false;
+    }
+    source = qemu_info_from_json(object, error);
+    if (!source || !qemu_check_destination(self->info, true, error) ||
+        !qemu_check_pair(source, self->info, error)) {
+        g_prefix_error(error, "vm %s: ", self->vm->name);
+        return false;
+    }
+    migration_set_uuid(self->migration, source->uuid);
+    return true;
+}
+
+static void read_wishes(TargetQemu *self, JsonObject *args)
+{
+    const char *handover = qmp_message_get_string(args, "handover");
+    int64_t channels = 0;
+
+    qmp_message_get_uint(args, "destination-channels", MULTIFD_CHANNELS_MAX,
+                         &channels);
+    self->channels = channels ? channels
+                     : self->vm->channels ? self->vm->channels
+                     : DEFAULT_CHANNELS;
+    self->safe = g_strcmp0(handover, "fast") != 0;
+}
+
+static bool set_up(TargetQemu *self, GError **error)
+{
+    QemuWanted wanted = {
+        .destination = true,
+        .multifd = true,
+        .channels = self->channels,
+        .late_block_activate = self->safe,
+    };
+
+    self->setup = qemu_prepare(self->client, self->info, &wanted, qmp_ms(self),
+                               cancellable(self), error);
+    if (!self->setup) {
+        g_prefix_error(error, "vm %s: ", self->vm->name);
+    }
+    return self->setup != NULL;
+}
+
+TargetQemu *target_qemu_prepare(Migration *migration, JsonObject *args,
+                                unsigned *ret_channels, GError **error)
+{
+    const ConfigVm *vm = find_vm(migration, args, error);
+    TargetQemu *self;
+
+    if (!vm || !registry_claim(migration->daemon->registry, migration,
+                               MIGRATION_MANAGED, vm->name, error)) {
+        return NULL;
+    }
+    self = g_new0(TargetQemu, 1);
+    self->migration = migration;
+    self->vm = vm;
+    read_wishes(self, args);
+    if (!inspect(self, error) || !compare(self, args, error) ||
+        !set_up(self, error)) {
+        target_qemu_free(self);
+        return NULL;
+    }
+    *ret_channels = self->channels;
+    return self;
+}
+
+/* ---- open ------------------------------------------------------------------------------------ */
+
+static bool choose_address(TargetQemu *self, GError **error)
+{
+    g_autofree char *text = NULL;
+
+    if (self->vm->incoming) {
+        self->address = address_copy(self->vm->incoming);
+        return true;
+    }
+    self->socket_path = g_strdup_printf(
+        "%s/%.12s-out.sock", self->migration->config->runtime_directory,
+        self->migration->id);
+    text = g_strdup_printf("unix:%s", self->socket_path);
+    self->address = address_parse(text, error);
+    return self->address != NULL;
+}
+
+/* `stop` would pause a guest that has begun to run since it was inspected. */
+static bool check_still_waiting(TargetQemu *self, GError **error)
+{
+    g_autofree char *status = NULL;
+    bool running;
+
+    if (!qemu_query_status(self->client, &running, &status, qmp_ms(self),
+                           cancellable(self), error)) {
+        return false;
+    }
+    if (strcmp(status, "inmigrate") != 0) {
+        g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
+                    "destination QEMU: got run state '%s', expected "
+                    "'inmigrate'", status);
+        return false;
+    }
+    return true;
+}
+
+static bool let_listen(TargetQemu *self, GError **error)
+{
+    if (self->safe && !qemu_stop(self->client, qmp_ms(self), cancellable(self),
+                                 error)) {
+        return false;
+    }
+    self->opened = true;
+    return qemu_migrate_incoming(self->client, self->address->text,
+                                 qmp_ms(self), cancellable(self), error);
+}
+
+/* With port 0 only QEMU knows where it listens. */
+static bool find_port(TargetQemu *self, GError **error)
+{
+    g_autoptr(QemuMigrateStatus) status = NULL;
+
+    if (self->address->kind != ADDRESS_TCP || self->address->port != 0) {
+        return true;
+    }
+    status = qemu_query_migrate(self->client, qmp_ms(self), cancellable(self),
+                                error);
+    if (!status) {
+        return false;
+    }
+    address_free(g_steal_pointer(&self->address));
+    self->address = address_parse(status->socket_address
+                                  ? status->socket_address : "", error);
+    return self->address != NULL;
+}
+
+bool target_qemu_open(TargetQemu *self, GError **error)
+{
+    const ConfigTimeouts *timeouts = &self->migration->config->timeouts;
+    EgressQemuSetup setup = {
+        .exchange = self->migration->exchange,
+        .channels = self->channels,
+        .multifd_expected = true,
+        .connect_ms = timeouts->connect_ms,
+        .handshake_ms = timeouts->handshake_ms,
+    };
+
+    if (self->opened) {
+        return true;
+    }
+    if (!choose_address(self, error) || !check_still_waiting(self, error) ||
+        !let_listen(self, error) || !find_port(self, error)) {
+        g_prefix_error(error, "vm %s: ", self->vm->name);
+        return false;
+    }
+    setup.address = self->address;
+    migration_set_egress(self->migration, egress_qemu_new(&setup));
+    return true;
+}
+
+/* ---- resume ------------------------------------------------------------------------------------ */
+
+static bool wait_status(TargetQemu *self, bool started, char **ret_status,
+                        GError **error)
+{
+    int64_t deadline_us = g_get_monotonic_time() + RUNNING_MS * 1000LL;
+
+    for (;;) {
+        g_autofree char *status = NULL;
+        bool running, settled;
+
+        if (!qemu_query_status(self->client, &running, &status, qmp_ms(self),
+                               NULL, error)) {
+            return false;
+        }
+        settled = strcmp(status, "inmigrate") != 0 && (running || !started);
+        if (settled || g_get_monotonic_time() > deadline_us) {
+            *ret_status = g_steal_pointer(&status);
+            return true;
+        }
+        g_usleep(POLL_MS * 1000);
+    }
+}
+
+JsonObject *target_qemu_resume(TargetQemu *self, bool start, GError **error)
+{
+    g_autofree char *status = NULL;
+    JsonObject *answer;
+
+    self->resumed = true;
+    migration_set_state(self->migration, MIGRATION_HANDOVER);
+    if ((start && self->safe &&
+         !qemu_cont(self->client, qmp_ms(self), NULL, error)) ||
+        !wait_status(self, start, &status, error)) {
+        g_prefix_error(error, "vm %s: the guest has arrived but could not be "
+                       "continued: ", self->vm->name);
+        return NULL;
+    }
+    answer = json_object_new();
+    json_object_set_string_member(answer, "status", status);
+    return answer;
+}
+
+/* ---- the end ------------------------------------------------------------------------------------- */
+
+void target_qemu_put_back(TargetQemu *self)
+{
+    g_autofree char *warning = NULL;
+
+    if (self->setup) {
+        warning = qemu_restore(self->client, self->setup, qmp_ms(self), 2000,
+                               NULL);
+        g_clear_pointer(&self->setup, qemu_setup_free);
+    }
+    if (warning) {
+        migration_add_warning(self->migration, "destination QEMU: %s", warning);
+    }
+}
+
+bool target_qemu_check_unfinished(TargetQemu *self, GError **error)
+{
+    g_autofree char *status = NULL;
+    bool running = false;
+
+    target_qemu_put_back(self);
+    if (qemu_query_status(self->client, &running, &status, qmp_ms(self), NULL,
+                          NULL) && running) {
+        migration_add_warning(self->migration, "peer %s went silent after the "
+                              "guest was started here",
+                              self->migration->peer->name);
+        return true;
+    }
+    g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_FAILED,
+                "peer %s went silent in the hand-over; the guest is here, "
+                "complete and paused (%s). %s", self->migration->peer->name,
+                status ? status : "QMP does not answer",
+                self->resumed
+                ? "Its source has let go of it: start it here with QMP `cont`"
+                : "Ask the source QEMU with QMP `query-status`: if it says "
+                  "postmigrate, or is gone for good, start the guest here with "
+                  "`cont`; if it says anything else, continue it there and "
+                  "`quit` the QEMU here");
+    return false;
+}
+
+/* A destination that has begun to load ends or fails by itself. */
+void target_qemu_give_up(TargetQemu *self, const GError *reason)
+{
+    (void)reason;
+    if (!self->opened) {
+        target_qemu_put_back(self);
+    }
+}
+
+void target_qemu_free(TargetQemu *self)
+{
+    if (!self) {
+        return;
+    }
+    qmp_client_free(self->client);
+    qemu_info_free(self->info);
+    qemu_setup_free(self->setup);
+    address_free(self->address);
+    if (self->socket_path) {
+        unlink(self->socket_path);
+    }
+    g_free(self->socket_path);
+    g_free(self);
+}

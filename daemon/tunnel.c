@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/tunnel.c - the listener of a tunnel, and who the next connection is for
+ *
+ * The first connection of a source makes a migration, the others join it.  When
+ * that one is ending (its source or destination has gone, it failed), whoever
+ * comes next belongs to the next migration, and waits until the old one is over.
+ */
+#include "daemon/tunnel.h"
+
+#include <unistd.h>
+
+#include "daemon/listener.h"
+#include "daemon/migration-tunnel.h"
+
+enum {
+    BACKLOG = 512,              /* main and all multifd channels in one burst */
+    UNIX_MODE = 0660,
+    OLD_ENDS_MS = 5000,
+};
+
+struct Tunnel {
+    Daemon *daemon;
+    const ConfigTunnel *config;
+    Address *address;
+    Listener *listener;
+
+    GMutex lock;                /* held while a migration is looked up or made;
+                                   a migration's and the registry's come under it */
+    GCond idle;
+    bool waiting;               /* somebody waits for the old one to end */
+    Migration *current;         /* a reference; NULL: none yet */
+};
+
+/* The migration for the next connection.  With the lock held. */
+static Migration *get_current(Tunnel *self, GError **error)
+{
+    while (self->waiting) {
+        g_cond_wait(&self->idle, &self->lock);
+    }
+    if (self->current && migration_is_accepting(self->current)) {
+        return self->current;
+    }
+    if (self->current) {
+        Migration *old = g_steal_pointer(&self->current);
+
+        self->waiting = true;
+        g_mutex_unlock(&self->lock);
+        migration_wait_ended(old, OLD_ENDS_MS);
+        migration_join(old);
+        migration_unref(old);
+        g_mutex_lock(&self->lock);
+        self->waiting = false;
+        g_cond_broadcast(&self->idle);
+    }
+    if (!self->current) {
+        self->current = migration_tunnel_start(self->daemon, self->config,
+                                               self->listener, error);
+    }
+    return self->current;
+}
+
+static bool take_arrival(Arrival *arrival, void *data, GError **error)
+{
+    Tunnel *self = data;
+    g_autoptr(Migration) migration = NULL;
+
+    g_mutex_lock(&self->lock);
+    migration = get_current(self, error);
+    if (migration) {
+        migration_ref(migration);
+    }
+    g_mutex_unlock(&self->lock);
+    return migration && migration_take_arrival(migration, arrival, error);
+}
+
+static TlsCredentials *get_credentials(void *data)
+{
+    Tunnel *self = data;
+    g_autoptr(GError) error = NULL;
+    TlsCredentials *credentials =
+        daemon_get_tunnel_credentials(self->daemon, self->config, &error);
+
+    g_assert(credentials);      /* loaded by tunnel_new(), kept by reloads */
+    return credentials;
+}
+
+static bool check_credentials(Tunnel *self, GError **error)
+{
+    g_autoptr(TlsCredentials) credentials = NULL;
+
+    if (!self->config->listen_tls) {
+        return true;
+    }
+    credentials = daemon_get_tunnel_credentials(self->daemon, self->config,
+                                                error);
+    return credentials != NULL;
+}
+
+static bool start_listening(Tunnel *self, GError **error)
+{
+    g_autofree char *name = g_strdup_printf("tunnel %s", self->config->name);
+    ListenerSetup setup = {
+        .name = name,
+        .get_credentials = self->config->listen_tls ? get_credentials : NULL,
+        .handshake_ms = self->daemon->config->timeouts.handshake_ms,
+        .first_bytes_ms = self->daemon->config->timeouts.first_bytes_ms,
+        .handler = take_arrival,
+        .data = self,
+    };
+    int fd = address_listen(self->config->listen, BACKLOG, UNIX_MODE, error);
+
+    if (fd < 0) {
+        return false;
+    }
+    self->address = address_of_listener(fd, error);
+    if (!self->address) {
+        close(fd);
+        return false;
+    }
+    /* An intake thread may come at once: it waits for the listener's address. */
+    g_mutex_lock(&self->lock);
+    self->listener = listener_new(fd, &setup);
+    g_mutex_unlock(&self->lock);
+    return true;
+}
+
+Tunnel *tunnel_new(Daemon *daemon, const ConfigTunnel *tunnel, GError **error)
+{
+    Tunnel *self = g_new0(Tunnel, 1);
+
+    self->daemon = daemon;
+    self->config = tunnel;
+    g_mutex_init(&self->lock);
+    g_cond_init(&self->idle);
+    if (!check_credentials(self, error) || !start_listening(self, error)) {
+        g_prefix_error(error, "tunnel %s: ", tunnel->name);
+        tunnel_free(self);
+        return NULL;
+    }
+    return self;
+}
+
+void tunnel_free(Tunnel *self)
+{
+    if (!self) {
+        return;
+    }
+    if (self->address && self->address->kind == ADDRESS_UNIX) {
+        unlink(self->address->host);
+    }
+    listener_free(self->listener);
+    if (self->current) {
+        migration_join(self->current);
+    }
+    migration_unref(self->current);
+    address_free(self->address);
+    g_cond_clear(&self->idle);
+    g_mutex_clear(&self->lock);
+    g_free(self);
+}
+
+const Address *tunnel_get_address(const Tunnel *self)
+{
+    return self->address;
+}
+
+const char *tunnel_get_name(const Tunnel *self)
+{
+    return self->config->name;
+}
