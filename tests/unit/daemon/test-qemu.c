@@ -10,6 +10,7 @@
 #include <glib/gstdio.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -890,6 +891,12 @@ static void real_clear(Real *self)
     g_free(self->path);
 }
 
+/* In the child: a test that aborts takes its QEMUs along. */
+static void die_with_parent(G_GNUC_UNUSED gpointer user_data)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
 static void real_start(Real *self, const char *dir, const char *name,
                        const char *const *extra)
 {
@@ -914,7 +921,7 @@ static void real_start(Real *self, const char *dir, const char *name,
     g_spawn_async(NULL, (char **)argv->pdata, NULL,
                   G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD |
                   G_SPAWN_STDOUT_TO_DEV_NULL,
-                  NULL, NULL, &self->pid, &error);
+                  die_with_parent, NULL, &self->pid, &error);
     g_assert_no_error(error);
     while (!self->client && g_get_monotonic_time() < deadline_us) {
         g_clear_error(&error);
@@ -1129,6 +1136,10 @@ static void test_real_handover_of_a_guest_not_started(void)
     check_handover("-S", "prelaunch");
 }
 
+/* Bytes/s; an empty guest takes some 10 s.  Below 10 would be no limit at all:
+ * QEMU divides it by ten, and takes 0 for none (10.0). */
+#define SLOW 20000
+
 /* Cancelled while it is active: QEMU refuses for a while, then all is back. */
 static void test_real_cancel(void)
 {
@@ -1142,7 +1153,7 @@ static void test_real_cancel(void)
         return;
     }
     pair_listen(&pair);
-    json_object_set_int_member(slow, "max-bandwidth", 1);
+    json_object_set_int_member(slow, "max-bandwidth", SLOW);
     answer = qmp_client_execute(pair.source.client, "migrate-set-parameters",
                                 slow, TIMEOUT_MS, NULL, &error);
     g_assert_no_error(error);
@@ -1162,7 +1173,7 @@ static void test_real_cancel(void)
         g_assert_false(qemu_info_is_capability_on(info, "return-path"));
         /* what somebody else set stays */
         g_assert_cmpint(json_object_get_int_member(info->parameters,
-                                                   "max-bandwidth"), ==, 1);
+                                                   "max-bandwidth"), ==, SLOW);
     }
     assert_run_state(&pair.source, "running");
     pair_clear(&pair);
