@@ -314,6 +314,18 @@ bool exchange_sync(Exchange *self, unsigned in)
     return ok;
 }
 
+/* What a source leaves behind in the backlog when it has given up. */
+static bool check_began(const Exchange *self, unsigned in, GError **error)
+{
+    if (self->main_ring.in > 0) {
+        return true;
+    }
+    g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                "channel %u: ended before the main channel began",
+                self->id_of_in[in]);
+    return false;
+}
+
 void exchange_leave(Exchange *self, unsigned in)
 {
     GError *error = NULL;
@@ -321,7 +333,7 @@ void exchange_leave(Exchange *self, unsigned in)
 
     g_mutex_lock(&self->lock);
     self->left[in] = true;
-    if (!check_left_behind(self, &error)) {
+    if (!check_began(self, in, &error) || !check_left_behind(self, &error)) {
         failed = exchange_fail_locked(self, error);
     }
     g_mutex_unlock(&self->lock);

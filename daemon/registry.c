@@ -90,9 +90,16 @@ void registry_set_sink(Registry *self, RegistrySink sink, void *data)
 void registry_emit(Registry *self, const char *event, JsonObject *data)
 {
     Emission *emission = g_new(Emission, 1);
+    GSource *source;
 
     *emission = (Emission) { self, g_strdup(event), data };
-    g_main_context_invoke(self->context, emit_on_main_loop, emission);
+    /* Not g_main_context_invoke(): while nobody runs the loop, at the end, that
+     * would call the sink in this thread. */
+    source = g_idle_source_new();
+    g_source_set_priority(source, G_PRIORITY_DEFAULT);
+    g_source_set_callback(source, emit_on_main_loop, emission, NULL);
+    g_source_attach(source, self->context);
+    g_source_unref(source);
 }
 
 /* ---- entering and leaving ----------------------------------------------------------- */
