@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/ingress-link.c - a reader thread per bulk lane
+ *
+ * Nothing is taken on trust: a frame's number, window and epoch are checked by its
+ * header (ingress-link-receipts.c), then sizes, then the checksum over what was
+ * read, then block and offsets against the RAM block list that came over the main
+ * lane.  A reader waits for nothing but its peer and, once, for what the main
+ * lane tells; that never waits for a bulk lane.
+ */
+#include "daemon/ingress-link.h"
+
+#include <assert.h>
+
+#include "daemon/ingress-link-receipts.h"
+#include "daemon/link-lane.h"
+#include "wire/crc32c.h"
+#include "wire/error.h"
+
+typedef struct {
+    Ingress base;
+    Exchange *exchange;
+    PacketPool *pool;
+    IngressLinkReceipts *receipts;
+
+    GMutex lock;                /* guards all below; a leaf */
+    bool closed;
+    unsigned n_lanes;
+    Stream *streams[LINK_LANES_MAX];    /* owned; NULL: has not come */
+    GThread *threads[LINK_LANES_MAX];
+} IngressLink;
+
+typedef struct {
+    IngressLink *ingress;
+    Stream *stream;             /* lent */
+    unsigned number;
+    MultifdGeometry geometry;
+    const RamblockTable *ramblocks;     /* NULL until the first PAGES */
+    LinkFrame frame;            /* in hand */
+    LinkPages pages;            /* of it */
+    uint8_t buf[LINK_PAGES_HEADER_MAX];
+} Lane;
+static_assert((int)LINK_PAGES_HEADER_MAX >= (int)MULTIFD_DEVICE_HEADER_SIZE,
+              "a lane's header buffer must hold a device-state header");
+
+/* ---- what goes wrong --------------------------------------------------------- */
+
+static bool fail(Lane *self, GError *error)
+{
+    g_prefix_error(&error, "link to %s, bulk lane %u: ",
+                   stream_get_peer(self->stream), self->number);
+    exchange_fail(self->ingress->exchange, error);
+    return false;
+}
+
+static bool reject(Lane *self, GError *error)
+{
+    g_prefix_error(&error, "link to %s, bulk lane %u: frame %" G_GUINT64_FORMAT
+                   " (channel %u packet %" G_GUINT64_FORMAT "): ",
+                   stream_get_peer(self->stream), self->number,
+                   self->frame.sequence, self->pages.in_channel,
+                   self->pages.in_packet);
+    exchange_reject(self->ingress->exchange, self->pages.in_channel,
+                    self->pages.in_packet, error);
+    return false;
+}
+
+static bool check_sum(const Lane *self, uint32_t sum, GError **error)
+{
+    if (sum != self->frame.checksum) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "got data with checksum 0x%08x, the frame says 0x%08x",
+                    sum, self->frame.checksum);
+        return false;
+    }
+    return true;
+}
+
+static bool read_bytes(Lane *self, void *buf, size_t len, GError **error)
+{
+    return len == 0 || stream_read_full(self->stream, buf, len, NULL, error);
+}
+
+/* ---- pages --------------------------------------------------------------------- */
+
+static bool read_pages_header(Lane *self, size_t *ret_rest, GError **error)
+{
+    return read_bytes(self, self->buf, LINK_PAGES_FIXED_SIZE, error) &&
+           link_pages_decode_fixed(self->buf, self->frame.length, &self->pages,
+                                   ret_rest, error) &&
+           read_bytes(self, self->buf, *ret_rest, error);
+}
+
+static bool check_said(const Lane *self, GError **error)
+{
+    if (self->pages.page_size != self->geometry.page_size) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "got pages of %u bytes, expected %u as the main channel "
+                    "says", self->pages.page_size, self->geometry.page_size);
+        return false;
+    }
+    if (self->pages.in_channel >= MULTIFD_CHANNELS_MAX) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "got inbound channel %u, allowed 0 to %u",
+                    self->pages.in_channel, MULTIFD_CHANNELS_MAX - 1);
+        return false;
+    }
+    return true;
+}
+
+/* The framing inside an opaque payload, where receivers rely on it. */
+static bool check_opaque(const Packet *packet, uint32_t page_size,
+                         GError **error)
+{
+    const Method *method = method_from_flags(packet->method, error);
+    uint32_t normal_pages = packet->header.normal_pages;
+    uint32_t size;
+
+    if (!method) {
+        return false;
+    }
+    if (normal_pages == 0 || !method->opaque) {
+        return true;
+    }
+    return method->payload_size(normal_pages, page_size, packet->payload_len,
+                                &size, error) &&
+           (!method->check ||
+            method->check(packet->payload, packet->payload_len, normal_pages,
+                          page_size, error));
+}
+
+static bool check_pages(Lane *self, const Packet *packet, GError **error)
+{
+    uint32_t sum = packet->method == METHOD_NONE
+        ? crc32c_pages(packet->payload, self->geometry.page_size,
+                       packet->header.normal_pages)
+        : crc32c(0, packet->payload, packet->payload_len);
+
+    return check_sum(self, sum, error) &&
+           multifd_header_check_pages(&packet->header, &self->geometry,
+                                      self->ramblocks, error) &&
+           check_opaque(packet, self->geometry.page_size, error);
+}
+
+static Packet *new_page_packet(Lane *self, size_t rest, GError **error)
+{
+    g_autoptr(Packet) packet = packet_new(self->ingress->pool, PACKET_PAGES,
+                                          self->pages.payload_size);
+
+    if (!link_pages_decode_rest(&self->pages, self->buf, rest, &packet->header,
+                                error)) {
+        return NULL;
+    }
+    packet->header.flags = 0;
+    packet->method = self->pages.method;
+    packet->in_channel = self->pages.in_channel;
+    packet->in_packet = self->pages.in_packet;
+    return g_steal_pointer(&packet);
+}
+
+static bool handle_pages(Lane *self)
+{
+    g_autoptr(Packet) packet = NULL;
+    GError *error = NULL;
+    size_t rest;
+
+    if (!read_pages_header(self, &rest, &error)) {
+        return fail(self, error);
+    }
+    if (!self->ramblocks) {
+        self->ramblocks = exchange_wait_ramblocks(self->ingress->exchange);
+        if (!self->ramblocks) {
+            return false;
+        }
+    }
+    if (!check_said(self, &error) ||
+        !(packet = new_page_packet(self, rest, &error))) {
+        return reject(self, error);
+    }
+    if (!read_bytes(self, packet->payload, packet->payload_len, &error)) {
+        return fail(self, error);
+    }
+    if (!check_pages(self, packet, &error)) {
+        return reject(self, error);
+    }
+    return ingress_link_receipts_push(self->ingress->receipts, &self->frame,
+                                      g_steal_pointer(&packet));
+}
+
+/* ---- device state, end of epoch ---------------------------------------------------- */
+
+static bool read_device(Lane *self, Packet **ret, GError **error)
+{
+    uint32_t payload_len = self->frame.length - MULTIFD_DEVICE_HEADER_SIZE;
+    g_autoptr(Packet) packet = NULL;
+    MultifdDeviceHeader device;
+
+    if (!read_bytes(self, self->buf, MULTIFD_DEVICE_HEADER_SIZE, error) ||
+        !multifd_device_header_decode(self->buf, DEVICE_PAYLOAD_MAX, &device,
+                                      error)) {
+        return false;
+    }
+    if (device.payload_size != payload_len) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "got a device-state packet of %u bytes in a frame for %u",
+                    device.payload_size, payload_len);
+        return false;
+    }
+    packet = packet_new(self->ingress->pool, PACKET_DEVICE_STATE, payload_len);
+    packet->device = device;
+    packet->in_channel = MULTIFD_CHANNELS_MAX;      /* a DEVICE does not say */
+    packet->in_packet = self->frame.sequence;
+    if (!read_bytes(self, packet->payload, payload_len, error) ||
+        !check_sum(self, crc32c(0, packet->payload, payload_len), error)) {
+        return false;
+    }
+    *ret = g_steal_pointer(&packet);
+    return true;
+}
+
+static bool handle_device(Lane *self)
+{
+    Packet *packet;
+    GError *error = NULL;
+
+    if (!read_device(self, &packet, &error)) {
+        g_prefix_error(&error, "frame %" G_GUINT64_FORMAT ": ",
+                       self->frame.sequence);
+        return fail(self, error);
+    }
+    return ingress_link_receipts_push(self->ingress->receipts, &self->frame,
+                                      packet);
+}
+
+static bool handle_epoch_end(Lane *self)
+{
+    GError *error = NULL;
+
+    if (!read_bytes(self, self->buf, LINK_EPOCH_END_SIZE, &error) ||
+        !ingress_link_receipts_epoch_end(self->ingress->receipts, &self->frame,
+                                         link_epoch_end_decode(self->buf),
+                                         &error)) {
+        return fail(self, error);
+    }
+    return true;
+}
+
+/* ---- a lane ------------------------------------------------------------------------ */
+
+static bool read_header(Lane *self, GError **error)
+{
+    bool eof;
+
+    if (!link_lane_read(self->stream, &self->frame, &eof, error)) {
+        return false;
+    }
+    if (eof) {
+        g_set_error(error, STREAM_ERROR, STREAM_ERROR_EOF, "the peer ended it");
+        return false;
+    }
+    if (self->frame.type != LINK_PAGES && self->frame.type != LINK_DEVICE &&
+        self->frame.type != LINK_EPOCH_END) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "got a %s frame, which a bulk lane does not carry",
+                    link_frame_type_name(self->frame.type));
+        return false;
+    }
+    return ingress_link_receipts_admit(self->ingress->receipts, &self->frame,
+                                       error);
+}
+
+/* Once, with the first header in hand: what the main lane tells must have come. */
+static bool wait_multifd(Lane *self)
+{
+    uint8_t uuid[MULTIFD_UUID_SIZE];
+    unsigned channels;
+    ExchangeMode mode = exchange_wait_decided(self->ingress->exchange,
+                                              &channels, uuid);
+
+    if (mode == EXCHANGE_MAIN_ONLY) {
+        return fail(self, g_error_new(WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                                      "got a bulk frame, allowed none in a "
+                                      "migration without multifd"));
+    }
+    return mode == EXCHANGE_MULTIFD &&
+           exchange_wait_geometry(self->ingress->exchange, &self->geometry);
+}
+
+static bool handle_frame(Lane *self)
+{
+    GError *error = NULL;
+
+    if (!read_header(self, &error)) {
+        return fail(self, error);
+    }
+    if (self->geometry.page_size == 0 && !wait_multifd(self)) {
+        return false;
+    }
+    switch (self->frame.type) {
+    case LINK_PAGES:
+        return handle_pages(self);
+    case LINK_DEVICE:
+        return handle_device(self);
+    default:
+        return handle_epoch_end(self);
+    }
+}
+
+static void *lane_thread(void *data)
+{
+    g_autofree Lane *self = data;
+
+    while (handle_frame(self)) {
+    }
+    return NULL;
+}
+
+static bool check_take(const IngressLink *self, unsigned lane, GError **error)
+{
+    if (self->closed) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "the migration is over");
+        return false;
+    }
+    if (lane >= LINK_LANES_MAX || self->streams[lane]) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "bulk lane %u: %s", lane, lane >= LINK_LANES_MAX
+                    ? "allowed 0 to 63" : "is there already");
+        return false;
+    }
+    return true;
+}
+
+bool ingress_link_take(Ingress *ingress, Stream *stream, unsigned lane,
+                       GError **error)
+{
+    IngressLink *self = (IngressLink *)ingress;
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    ok = check_take(self, lane, error);
+    if (ok) {
+        Lane *reader = g_new0(Lane, 1);
+
+        reader->ingress = self;
+        reader->stream = stream;
+        reader->number = lane;
+        self->streams[lane] = stream;
+        self->threads[lane] = g_thread_new("in-lane", lane_thread, reader);
+        self->n_lanes++;
+    }
+    g_mutex_unlock(&self->lock);
+    return ok;
+}
+
+unsigned ingress_link_get_lanes(Ingress *ingress)
+{
+    IngressLink *self = (IngressLink *)ingress;
+    unsigned n_lanes;
+
+    g_mutex_lock(&self->lock);
+    n_lanes = self->n_lanes;
+    g_mutex_unlock(&self->lock);
+    return n_lanes;
+}
+
+/* ---- life ------------------------------------------------------------------------- */
+
+static void shutdown_ingress(Ingress *ingress)
+{
+    IngressLink *self = (IngressLink *)ingress;
+
+    g_mutex_lock(&self->lock);
+    self->closed = true;
+    for (unsigned i = 0; i < LINK_LANES_MAX; i++) {
+        if (self->streams[i]) {
+            stream_shutdown(self->streams[i]);
+        }
+    }
+    g_mutex_unlock(&self->lock);
+}
+
+static void free_ingress(Ingress *ingress)
+{
+    IngressLink *self = (IngressLink *)ingress;
+
+    /* Closed, so nobody adds to these any more. */
+    for (unsigned i = 0; i < LINK_LANES_MAX; i++) {
+        if (self->threads[i]) {
+            g_thread_join(self->threads[i]);
+        }
+        stream_free(self->streams[i]);
+    }
+    ingress_link_receipts_close(self->receipts);
+    ingress_link_receipts_unref(self->receipts);
+    packet_pool_unref(self->pool);
+    g_mutex_clear(&self->lock);
+    g_free(self);
+}
+
+Ingress *ingress_link_new(const IngressLinkSetup *setup)
+{
+    static const IngressOps ops = {
+        .kind = "link",
+        .shutdown = shutdown_ingress,
+        .free = free_ingress,
+    };
+    IngressLink *self = g_new0(IngressLink, 1);
+
+    self->base.ops = &ops;
+    self->exchange = setup->exchange;
+    self->pool = packet_pool_new();
+    self->receipts = ingress_link_receipts_new(setup->exchange, setup->main,
+                                               setup->window);
+    g_mutex_init(&self->lock);
+    return &self->base;
+}
