@@ -83,17 +83,22 @@ static void join_locked(Exchange *self, const MultifdInit *init,
 bool exchange_join(Exchange *self, const MultifdInit *init, unsigned *ret_in,
                    unsigned *ret_syncs_to_drop, GError **error)
 {
-    GError *late = NULL;
+    GError *late = NULL, *refused = NULL;
     bool ok, complete = false;
 
     g_mutex_lock(&self->lock);
-    ok = check_join(self, init, error);
+    ok = check_join(self, init, &refused);
     if (ok && check_in_time(self, init, &late)) {
         join_locked(self, init, ret_in, ret_syncs_to_drop);
         complete = !self->settled &&
                    self->barrier.n_in == self->channels_expected;
     }
     g_mutex_unlock(&self->lock);
+    if (!ok) {
+        exchange_refuse_connection(self, refused);
+        g_propagate_error(error, refused);
+        return false;
+    }
     if (late) {
         g_propagate_error(error, g_error_copy(late));
         exchange_fail(self, late);
@@ -102,7 +107,19 @@ bool exchange_join(Exchange *self, const MultifdInit *init, unsigned *ret_in,
     if (complete) {
         exchange_settle(self);
     }
-    return ok;
+    return true;
+}
+
+void exchange_refuse_connection(Exchange *self, const GError *error)
+{
+    bool setting_up;
+
+    g_mutex_lock(&self->lock);
+    setting_up = !self->settled && self->mode != EXCHANGE_MAIN_ONLY;
+    g_mutex_unlock(&self->lock);
+    if (setting_up) {
+        exchange_fail(self, g_error_copy(error));
+    }
 }
 
 /* Ids must be 0 to N - 1: a gap means that a channel is missing. */
@@ -111,7 +128,7 @@ static bool check_ids(const Exchange *self, GError **error)
     for (unsigned i = 0; i < self->barrier.n_in; i++) {
         if (self->id_of_in[i] >= self->barrier.n_in) {
             g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
-                        "multifd channels: got %u with ids up to %u; a "
+                        "multifd channels: got %u with an id %u; a "
                         "connection is missing", self->barrier.n_in,
                         self->id_of_in[i]);
             return false;

@@ -83,15 +83,19 @@ bool exchange_get_rejected(Exchange *self, unsigned *ret_channel,
 /* ---- multifd, inbound from a QEMU -------------------------------------- */
 
 /*
- * A channel said its init packet.  Waits for nothing.  An error of another UUID
- * or a taken id concerns that connection only: the caller closes it.  A channel
- * of our guest that comes too late fails the migration, for its pages would be
- * missing without anybody noticing.  *ret_syncs_to_drop: SYNCs of this channel
+ * A channel said its init packet.  Waits for nothing.  On an error the caller
+ * closes the connection.  Before N is settled it fails the migration too, as
+ * QEMU's own destination would: it may have been one of the source's channels.
+ * Afterwards another UUID or a taken id is a stranger's, and harms nobody; but a
+ * channel of our guest that comes too late fails the migration, for its pages
+ * would be missing without anybody noticing.  *ret_syncs_to_drop: SYNCs of this channel
  * that already count as seen (1 for a late comer, else 0).
  */
 bool exchange_join(Exchange *self, const MultifdInit *init, unsigned *ret_in,
                    unsigned *ret_syncs_to_drop, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+/* A connection said what no channel says: the same rule.  Keeps @error. */
+void exchange_refuse_connection(Exchange *self, const GError *error);
 /*
  * Waits until the stream shows that every channel must have connected by now,
  * and N or the mode is not settled yet; false: nothing to settle any more.  The

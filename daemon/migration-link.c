@@ -115,6 +115,24 @@ static bool get_number(JsonObject *object, const char *name, int64_t max,
     return true;
 }
 
+/* Of a managed migration: the destination QEMU. */
+static bool read_info(JsonObject *answer, LinkGrant *ret, GError **error)
+{
+    JsonObject *object = qmp_message_get_object(answer, "info");
+    g_autoptr(QemuInfo) info = NULL;
+
+    if (!object) {
+        return true;
+    }
+    info = qemu_info_from_json(object, error);
+    if (!info) {
+        g_prefix_error(error, "answer to prepare: ");
+        return false;
+    }
+    ret->knows_zero_pages = qemu_info_is_version(info, 9, 0);
+    return true;
+}
+
 static bool read_grant(JsonObject *answer, LinkGrant *ret, GError **error)
 {
     int64_t window, main_window, channels;
@@ -125,8 +143,8 @@ static bool read_grant(JsonObject *answer, LinkGrant *ret, GError **error)
                     error)) {
         return false;
     }
-    *ret = (LinkGrant) { window, main_window, channels };
-    return true;
+    *ret = (LinkGrant) { window, main_window, channels, true };
+    return read_info(answer, ret, error);
 }
 
 static JsonObject *request(Migration *self, const char *name,

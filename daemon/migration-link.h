@@ -21,6 +21,7 @@ enum {
 typedef struct {
     uint64_t window, main_window;
     unsigned channels;              /* K, as far as the peer knows; 0: as N */
+    bool knows_zero_pages;          /* its QEMU is 9.0 or later, if it said so */
 } LinkGrant;
 
 /*

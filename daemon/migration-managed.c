@@ -41,6 +41,7 @@ typedef struct {
     char *socket_path;
     bool migrate_given;
     int64_t cancelled_us;       /* migrate_cancel was given; 0: not */
+    bool legacy_zero_pages;     /* the destination is older than 9.0 */
     bool was_running;           /* the guest, when it was stopped for good */
     int64_t stopped_us;         /* monotonic; 0: not yet */
     int64_t next_poll_us;
@@ -127,9 +128,12 @@ static bool prepare_peer(Driver *self, GError **error)
         json_object_set_int_member(arguments, "destination-channels",
                                    self->destination_channels);
     }
-    return migration_link_prepare(self->migration, self->lanes, arguments,
-                                  &grant, error) &&
-           migration_link_open(self->migration, self->lanes, &grant, error);
+    if (!migration_link_prepare(self->migration, self->lanes, arguments,
+                                &grant, error)) {
+        return false;
+    }
+    self->legacy_zero_pages = !grant.knows_zero_pages;
+    return migration_link_open(self->migration, self->lanes, &grant, error);
 }
 
 /* ---- 4: our own side ------------------------------------------------------------------------------ */
@@ -158,6 +162,13 @@ static bool take_arrival(Arrival *arrival, void *data, GError **error)
            migration_take_arrival(self->migration, arrival, error);
 }
 
+static void refuse_connection(const GError *error, void *data)
+{
+    Driver *self = data;
+
+    migration_refuse_connection(self->migration, error);
+}
+
 static bool listen_for_source(Driver *self, GError **error)
 {
     Migration *migration = self->migration;
@@ -169,6 +180,7 @@ static bool listen_for_source(Driver *self, GError **error)
         .handshake_ms = migration->config->timeouts.handshake_ms,
         .first_bytes_ms = migration->config->timeouts.first_bytes_ms,
         .handler = take_arrival,
+        .refused = refuse_connection,
         .data = self,
     };
     int fd;
@@ -195,6 +207,7 @@ static bool set_up_source(Driver *self, GError **error)
         .channels = self->channels,
         .max_bandwidth = QEMU_BANDWIDTH_UNLIMITED,
         .downtime_limit_ms = self->downtime_limit_ms,
+        .legacy_zero_pages = self->legacy_zero_pages,
     };
 
     self->setup = qemu_prepare(self->client, self->info, &wanted, qmp_ms(self),

@@ -132,6 +132,10 @@ static JsonObject *do_prepare(Target *self, JsonObject *args, GError **error)
     json_object_set_int_member(answer, "window", self->migration->memory);
     json_object_set_int_member(answer, "main-window", MIGRATION_MAIN_WINDOW);
     json_object_set_int_member(answer, "channels", channels);
+    if (self->qemu) {
+        json_object_set_object_member(answer, "info",
+                                      target_qemu_describe(self->qemu));
+    }
     return answer;
 }
 

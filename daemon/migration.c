@@ -264,6 +264,15 @@ bool migration_take_arrival(Migration *self, Arrival *arrival, GError **error)
     return ok;
 }
 
+void migration_refuse_connection(Migration *self, const GError *error)
+{
+    g_mutex_lock(&self->lock);
+    if (self->exchange) {
+        exchange_refuse_connection(self->exchange, error);
+    }
+    g_mutex_unlock(&self->lock);
+}
+
 bool migration_take_lane(Migration *self, Stream **stream, unsigned lane,
                          const ConfigPeer *peer, GError **error)
 {

@@ -93,6 +93,8 @@ void migration_sample_rate(Migration *self);
 /* Takes arrival->stream on success. */
 bool migration_take_arrival(Migration *self, Arrival *arrival, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+/* A connection to its listener said what no QEMU says. */
+void migration_refuse_connection(Migration *self, const GError *error);
 /* Takes *stream on success, and sets it to NULL. */
 bool migration_take_lane(Migration *self, Stream **stream, unsigned lane,
                          const ConfigPeer *peer, GError **error)

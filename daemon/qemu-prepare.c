@@ -113,6 +113,9 @@ static void want_all(QemuSetup *self, const QemuInfo *info,
     want_capability(self, info, "multifd", wanted->multifd);
     want_capability(self, info, "return-path", true);
     want_capability(self, info, "events", true);
+    if (wanted->late_block_activate) {
+        want_capability(self, info, "late-block-activate", true);
+    }
 
     if (wanted->multifd) {
         g_assert(wanted->channels >= 1 && wanted->channels <= 255);

@@ -113,6 +113,13 @@ typedef struct {
      * newer source names in multifd packets.
      */
     bool legacy_zero_pages;
+    /*
+     * Destination only, for a safe hand-over: block devices are opened for
+     * writing only when the guest is continued.  Without it (before 10.0) a
+     * destination takes the locks before it says SHUT 0, and if that is lost
+     * both ends could run on the same disks.
+     */
+    bool late_block_activate;
 } QemuWanted;
 
 /* What was changed, and from what. */

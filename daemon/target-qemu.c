@@ -144,6 +144,11 @@ TargetQemu *target_qemu_prepare(Migration *migration, JsonObject *args,
     return self;
 }
 
+JsonObject *target_qemu_describe(TargetQemu *self)
+{
+    return qemu_info_to_json(self->info);
+}
+
 /* ---- open ------------------------------------------------------------------------------------ */
 
 static bool choose_address(TargetQemu *self, GError **error)

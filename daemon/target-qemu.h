@@ -18,6 +18,8 @@ typedef struct TargetQemu TargetQemu;
 TargetQemu *target_qemu_prepare(Migration *migration, JsonObject *args,
                                 unsigned *ret_channels, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+/* What the QEMU is, for the peer. */
+JsonObject *target_qemu_describe(TargetQemu *self);
 /* Keep it from starting by itself (safe), let it listen, make the egress. */
 bool target_qemu_open(TargetQemu *self, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;

@@ -74,6 +74,17 @@ static bool take_arrival(Arrival *arrival, void *data, GError **error)
     return migration && migration_take_arrival(migration, arrival, error);
 }
 
+static void refuse_connection(const GError *error, void *data)
+{
+    Tunnel *self = data;
+
+    g_mutex_lock(&self->lock);
+    if (self->current) {
+        migration_refuse_connection(self->current, error);
+    }
+    g_mutex_unlock(&self->lock);
+}
+
 static TlsCredentials *get_credentials(void *data)
 {
     Tunnel *self = data;
@@ -106,6 +117,7 @@ static bool start_listening(Tunnel *self, GError **error)
         .handshake_ms = self->daemon->config->timeouts.handshake_ms,
         .first_bytes_ms = self->daemon->config->timeouts.first_bytes_ms,
         .handler = take_arrival,
+        .refused = refuse_connection,
         .data = self,
     };
     int fd = address_listen(self->config->listen, BACKLOG, UNIX_MODE, error);
