@@ -104,7 +104,7 @@ static bool check_ack(const EgressLink *self, uint64_t bulk, GError **error)
 {
     if (bulk < self->acked || bulk > self->next_number) {
         g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
-                    "link: got ACK of bulk frames below %" G_GUINT64_FORMAT
+                    "got ACK of bulk frames below %" G_GUINT64_FORMAT
                     ", allowed %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT,
                     bulk, self->acked, self->next_number);
         return false;
@@ -113,13 +113,14 @@ static bool check_ack(const EgressLink *self, uint64_t bulk, GError **error)
 }
 
 /* In the main lane's reader. */
-static void on_ack(uint64_t bulk, void *data)
+static bool on_ack(uint64_t bulk, void *data, GError **error)
 {
     EgressLink *self = data;
-    GError *error = NULL;
+    bool ok;
 
     g_mutex_lock(&self->lock);
-    if (check_ack(self, bulk, &error)) {
+    ok = check_ack(self, bulk, error);
+    if (ok) {
         while (self->acked < bulk) {
             self->in_flight -= self->costs[self->acked % LINK_FRAMES_MAX];
             self->acked++;
@@ -127,9 +128,7 @@ static void on_ack(uint64_t bulk, void *data)
         g_cond_broadcast(&self->window_moved);
     }
     g_mutex_unlock(&self->lock);
-    if (error) {
-        exchange_fail(self->exchange, error);
-    }
+    return ok;
 }
 
 /* ---- the token --------------------------------------------------------------------- */

@@ -24,7 +24,8 @@ static unsigned get_depth(const uint8_t *buf, size_t len)
         } else if (c == '"') {
             in_string = !in_string;
         } else if (!in_string && (c == '{' || c == '[')) {
-            deepest = MAX(deepest, ++depth);
+            depth++;
+            deepest = MAX(deepest, depth);
         } else if (!in_string && (c == '}' || c == ']') && depth > 0) {
             depth--;
         }

@@ -142,10 +142,11 @@ static bool take_offset(LinkMain *self, uint64_t offset, GError **error)
     return true;
 }
 
-static void call_ack_handler(LinkMain *self, uint64_t bulk)
+static bool call_ack_handler(LinkMain *self, uint64_t bulk, GError **error)
 {
     LinkMainAck handler;
     void *data;
+    bool ok;
 
     g_mutex_lock(&self->lock);
     handler = self->ack_handler;
@@ -153,13 +154,14 @@ static void call_ack_handler(LinkMain *self, uint64_t bulk)
     self->in_ack_handler = handler != NULL;
     g_mutex_unlock(&self->lock);
     if (!handler) {
-        return;
+        return true;        /* no bulk frames yet, or no more */
     }
-    handler(bulk, data);
+    ok = handler(bulk, data, error);
     g_mutex_lock(&self->lock);
     self->in_ack_handler = false;
     g_cond_broadcast(&self->changed);
     g_mutex_unlock(&self->lock);
+    return ok;
 }
 
 static bool handle_ack(LinkMain *self, const LinkFrame *frame, GError **error)
@@ -177,10 +179,8 @@ static bool handle_ack(LinkMain *self, const LinkFrame *frame, GError **error)
     ok = take_offset(self, self->source_side ? ack.main_offset
                                              : ack.return_offset, error);
     g_mutex_unlock(&self->lock);
-    if (ok && self->source_side) {
-        call_ack_handler(self, ack.bulk);
-    }
-    return ok;
+    return ok && (!self->source_side ||
+                  call_ack_handler(self, ack.bulk, error));
 }
 
 /* ---- the thread -------------------------------------------------------------- */
