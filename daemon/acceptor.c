@@ -94,6 +94,27 @@ static void end_intake(Acceptor *self, AcceptorIntake *intake)
     g_free(intake);
 }
 
+/* Those that our own end cut off are no news. */
+static void log_failure(AcceptorIntake *intake, const char *peer,
+                        const GError *error)
+{
+    Acceptor *self = intake->acceptor;
+    bool stopping, cut;
+
+    g_mutex_lock(&self->lock);
+    stopping = self->stopping;
+    cut = intake->cut;
+    g_mutex_unlock(&self->lock);
+    if (cut && !stopping) {
+        log_warning(NULL, "%s: connection from %s: did not say who it is "
+                    "within %u ms; closed it", self->name, peer,
+                    self->setup.identify_ms);
+    } else if (!stopping) {
+        log_warning(NULL, "%s: connection from %s: %s; closed it", self->name,
+                    peer, error->message);
+    }
+}
+
 static void *intake_thread(void *data)
 {
     AcceptorIntake *intake = data;
@@ -103,8 +124,7 @@ static void *intake_thread(void *data)
 
     if (!self->setup.handler(intake, &intake->stream, self->setup.data,
                              &error) && error) {
-        log_warning(NULL, "%s: connection from %s: %s; closed it", self->name,
-                    peer, error->message);
+        log_failure(intake, peer, error);
     }
     end_intake(self, intake);
     return NULL;
