@@ -92,6 +92,14 @@ static bool write_sync(Writer *self, GError **error)
     return write_out(self, self->setup->geometry.header_size, NULL, 0, error);
 }
 
+static void note_synced(const Writer *self)
+{
+    if (self->setup->confirm) {
+        sync_confirm_written(self->setup->confirm, self->setup->out);
+    }
+    exchange_synced(self->setup->exchange, self->setup->out);
+}
+
 static bool write_all(Writer *self, GError **error)
 {
     Exchange *exchange = self->setup->exchange;
@@ -109,7 +117,7 @@ static bool write_all(Writer *self, GError **error)
         case EXCHANGE_SYNC:
             ok = write_sync(self, error);
             if (ok) {
-                exchange_synced(exchange, out);
+                note_synced(self);
             }
             break;
         default:

@@ -8,6 +8,7 @@
 #include "daemon/exchange.h"
 #include "daemon/limiter.h"
 #include "daemon/stream.h"
+#include "daemon/sync-confirm.h"
 
 typedef struct {
     Stream *stream;             /* its init packet has been written */
@@ -18,6 +19,7 @@ typedef struct {
     const Method *method;       /* of raw payloads on this leg */
     int level;                  /* of the method; 0: its default */
     uint64_t *packet_num;       /* atomic; one series for all channels */
+    SyncConfirm *confirm;       /* NULL: a written SYNC is as good as there */
 } ChannelWriterSetup;
 
 /*

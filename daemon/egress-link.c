@@ -345,7 +345,7 @@ static void *starter_thread(void *data)
     if (mode == EXCHANGE_MAIN_ONLY) {
         return NULL;        /* the lanes stay idle */
     }
-    exchange_add_outs(self->exchange, 1);
+    exchange_add_outs(self->exchange, 1, false);
     g_mutex_lock(&self->lock);
     self->started = true;
     g_cond_broadcast(&self->state);

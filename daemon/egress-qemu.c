@@ -34,6 +34,7 @@ typedef struct {
     char *hostname;
     GCancellable *cancellable;  /* ends connects */
     uint64_t packet_num;        /* atomic */
+    SyncConfirm *confirm;       /* set before the channels start; NULL: local */
 
     GMutex lock;                /* guards all below; a leaf */
     GCond changed;
@@ -256,12 +257,16 @@ static void *channel_thread(void *data)
         .out = channel->out,
         .method = self->setup.method,
         .packet_num = &self->packet_num,
+        .confirm = self->confirm,
     };
     GError *error = NULL;
 
     if (!writer.stream ||
         !exchange_wait_geometry(self->setup.exchange, &writer.geometry)) {
         return NULL;
+    }
+    if (self->confirm) {
+        sync_confirm_add_channel(self->confirm, channel->out, writer.stream);
     }
     if (channel_writer_run(&writer, &error)) {
         stream_finish(writer.stream);
@@ -288,7 +293,12 @@ static bool wait_main_up(EgressQemu *self)
 static void start_channels(EgressQemu *self, unsigned n,
                            const uint8_t uuid[MULTIFD_UUID_SIZE])
 {
-    exchange_add_outs(self->setup.exchange, n);
+    bool confirm = n > 0 && sync_confirm_is_needed(self->main);
+
+    exchange_add_outs(self->setup.exchange, n, confirm);
+    if (confirm) {
+        self->confirm = sync_confirm_new(self->setup.exchange, n);
+    }
     for (unsigned i = 0; i < n; i++) {
         Channel *channel = g_new0(Channel, 1);
 
@@ -307,7 +317,7 @@ static void start_channels(EgressQemu *self, unsigned n,
 static void *starter_thread(void *data)
 {
     EgressQemu *self = data;
-    uint8_t uuid[MULTIFD_UUID_SIZE];
+    uint8_t uuid[MULTIFD_UUID_SIZE] = { 0 };
     unsigned channels_in, n = 0;
     ExchangeMode mode;
 
@@ -416,6 +426,7 @@ static void free_egress(Egress *egress)
     EgressQemu *self = (EgressQemu *)egress;
 
     join_threads(self);
+    sync_confirm_free(self->confirm);
     g_ptr_array_unref(self->threads);
     g_ptr_array_unref(self->streams);
     stream_free(self->main);

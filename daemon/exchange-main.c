@@ -10,7 +10,10 @@
 
 #include "wire/error.h"
 
-enum { EVENTS_MAX = 8 };
+enum {
+    EVENTS_MAX = 8,
+    SENT_WAIT_US = 2 * 1000 * 1000,
+};
 
 /* What the parser found in one push, told to the observer without the lock. */
 typedef struct {
@@ -147,7 +150,7 @@ static size_t get_pullable(Exchange *self, bool gated)
         uint64_t number = self->markers_passed + 1;
 
         if (gated && self->mode != EXCHANGE_MAIN_ONLY &&
-            epoch_barrier_synced_out(&self->barrier) < number) {
+            exchange_get_open_markers(self) < number) {
             return offset > self->main_ring.out
                    ? MIN(held, offset - self->main_ring.out) : 0;
         }
@@ -318,23 +321,39 @@ const RamblockTable *exchange_wait_ramblocks(Exchange *self)
 
 /* ---- return path --------------------------------------------------------------- */
 
+static bool is_all_sent(const Exchange *self)
+{
+    return self->mode != EXCHANGE_MULTIFD ||
+           (self->stats.held == 0 &&
+            epoch_barrier_synced_out(&self->barrier) == self->barrier.closed);
+}
+
+/* A writer may not have got round to saying that it has written: give it a moment. */
+static void wait_all_sent(Exchange *self)
+{
+    int64_t deadline_us = g_get_monotonic_time() + SENT_WAIT_US;
+
+    while (!exchange_is_over(self) && !is_all_sent(self) &&
+           g_cond_wait_until(&self->space, &self->lock, deadline_us)) {
+    }
+}
+
 /*
  * A destination from 10.0 on can say SHUT 0 although one of its channels failed.
  * It cannot have loaded what we have not written.
  */
-static bool check_shut(const Exchange *self, GError **error)
+static bool check_shut(Exchange *self, GError **error)
 {
-    uint64_t synced = epoch_barrier_synced_out(&self->barrier);
-
-    if (self->mode != EXCHANGE_MULTIFD ||
-        (self->stats.held == 0 && synced == self->barrier.closed)) {
+    wait_all_sent(self);
+    if (is_all_sent(self)) {
         return true;
     }
     g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
                 "return path: got SHUT 0 with %" G_GUINT64_FORMAT " bytes of "
                 "pages and %" G_GUINT64_FORMAT " SYNCs not sent yet; the "
                 "destination has not got the whole guest", self->stats.held,
-                self->barrier.closed - synced);
+                self->barrier.closed -
+                epoch_barrier_synced_out(&self->barrier));
     return false;
 }
 

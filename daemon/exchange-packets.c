@@ -390,9 +390,10 @@ void exchange_close_epoch(Exchange *self, uint64_t epoch)
 
 /* ---- outbound ------------------------------------------------------------ */
 
-void exchange_add_outs(Exchange *self, unsigned n)
+void exchange_add_outs(Exchange *self, unsigned n, bool confirm)
 {
     g_mutex_lock(&self->lock);
+    self->confirm = confirm;
     for (unsigned i = 0; i < n; i++) {
         epoch_barrier_add_out(&self->barrier);
     }
@@ -449,17 +450,50 @@ void exchange_done(Exchange *self, unsigned out, Packet *packet)
     g_mutex_unlock(&self->lock);
 }
 
+uint64_t exchange_get_open_markers(const Exchange *self)
+{
+    uint64_t least = G_MAXUINT64;
+
+    if (!self->confirm) {
+        return epoch_barrier_synced_out(&self->barrier);
+    }
+    for (unsigned i = 0; i < self->barrier.n_out; i++) {
+        least = MIN(least, self->confirmed[i]);
+    }
+    return least;
+}
+
+static void wake_markers(Exchange *self, uint64_t open_before)
+{
+    if (exchange_get_open_markers(self) != open_before) {
+        g_cond_broadcast(&self->main_data);
+    }
+}
+
 void exchange_synced(Exchange *self, unsigned out)
 {
-    uint64_t before;
+    uint64_t synced, open;
 
     g_mutex_lock(&self->lock);
-    before = epoch_barrier_synced_out(&self->barrier);
+    synced = epoch_barrier_synced_out(&self->barrier);
+    open = exchange_get_open_markers(self);
     epoch_barrier_out_synced(&self->barrier, out);
     self->stats.out[out].syncs++;
-    if (epoch_barrier_synced_out(&self->barrier) != before) {
-        g_cond_broadcast(&self->main_data);     /* a marker may go */
+    wake_markers(self, open);
+    if (epoch_barrier_synced_out(&self->barrier) != synced) {
         g_cond_broadcast(&self->barrier_moved);
+        g_cond_broadcast(&self->space);     /* see wait_all_sent() */
     }
+    g_mutex_unlock(&self->lock);
+}
+
+void exchange_confirm_syncs(Exchange *self, unsigned out, unsigned n)
+{
+    uint64_t open;
+
+    g_mutex_lock(&self->lock);
+    open = exchange_get_open_markers(self);
+    self->confirmed[out] += n;
+    wake_markers(self, open);
     g_mutex_unlock(&self->lock);
 }

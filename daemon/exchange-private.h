@@ -39,6 +39,8 @@ struct Exchange {
     EpochBarrier barrier;
     uint8_t id_of_in[MULTIFD_CHANNELS_MAX];
     bool left[MULTIFD_CHANNELS_MAX];
+    bool confirm;               /* markers wait for confirmed[] */
+    uint64_t confirmed[MULTIFD_CHANNELS_MAX];   /* SYNCs, by outbound channel */
     GHashTable *queues;         /* epoch -> GQueue of Packet */
 
     MainStream *main;
@@ -63,6 +65,9 @@ bool exchange_fail_locked(Exchange *self, GError *error);
 void exchange_decide_locked(Exchange *self, ExchangeMode mode);
 /* Closes the open epoch if it can be; wakes whom that concerns. */
 void exchange_try_close_locked(Exchange *self);
+
+/* SYNCs by which the markers up to that number may go. */
+uint64_t exchange_get_open_markers(const Exchange *self);
 
 /* Without the lock. */
 void exchange_notify(Exchange *self, ExchangeEvent event);

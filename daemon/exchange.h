@@ -135,8 +135,9 @@ void exchange_close_epoch(Exchange *self, uint64_t epoch);
 /* Waits until the mode is decided; with MULTIFD, until N is settled. */
 ExchangeMode exchange_wait_decided(Exchange *self, unsigned *ret_channels_in,
                                    uint8_t ret_uuid[MULTIFD_UUID_SIZE]);
-/* Once, before the first take: channels 0 to @n - 1. */
-void exchange_add_outs(Exchange *self, unsigned n);
+/* Once, before the first take: channels 0 to @n - 1.  @confirm: a SYNC opens the
+ * marker gate only with exchange_confirm_syncs(). */
+void exchange_add_outs(Exchange *self, unsigned n, bool confirm);
 
 typedef enum { EXCHANGE_FAILED, EXCHANGE_PACKET, EXCHANGE_SYNC } ExchangeTake;
 
@@ -150,6 +151,8 @@ ExchangeTake exchange_take(Exchange *self, unsigned out, Packet **ret_packet,
 /* The packet was written on @out (or given up): frees it. */
 void exchange_done(Exchange *self, unsigned out, Packet *packet);
 void exchange_synced(Exchange *self, unsigned out);
+/* @n more SYNCs of @out are known to have arrived. */
+void exchange_confirm_syncs(Exchange *self, unsigned out, unsigned n);
 
 /* ---- main channel and return path ---------------------------------------- */
 

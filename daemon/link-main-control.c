@@ -236,29 +236,34 @@ JsonObject *link_main_request(LinkMain *self, const char *name,
 
 /* ---- what the peer says ---------------------------------------------------------- */
 
-/* Late answers, and those nobody asked for, are nobody's. */
-static void take_answer(LinkMain *self, JsonObject *message)
+/*
+ * Late answers, and those nobody asked for, are nobody's.  Handed over and not
+ * shared: json-glib's reference counts are not atomic.
+ */
+static void take_answer(LinkMain *self, JsonObject *taken)
 {
+    g_autoptr(JsonObject) message = taken;
     int64_t id;
 
     g_mutex_lock(&self->lock);
     if (self->request_open && !self->answer &&
         qmp_message_get_int(message, "id", &id) && id == self->request_id) {
-        self->answer = json_object_ref(message);
+        self->answer = g_steal_pointer(&message);
         g_cond_broadcast(&self->changed);
     }
     g_mutex_unlock(&self->lock);
 }
 
-bool link_main_handle_control(LinkMain *self, JsonObject *message,
+bool link_main_handle_control(LinkMain *self, JsonObject *taken,
                               GError **error)
 {
+    g_autoptr(JsonObject) message = taken;
     bool closing;
     int64_t id;
 
     if (json_object_has_member(message, "return") ||
         json_object_has_member(message, "error")) {
-        take_answer(self, message);
+        take_answer(self, g_steal_pointer(&message));
         return true;
     }
     if (!qmp_message_get_string(message, "event") &&
@@ -273,7 +278,7 @@ bool link_main_handle_control(LinkMain *self, JsonObject *message,
     closing = self->closing;
     g_mutex_unlock(&self->lock);
     if (!closing) {
-        self->handler(message, self->data);
+        self->handler(g_steal_pointer(&message), self->data);
     }
     return true;
 }

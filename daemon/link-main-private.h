@@ -73,7 +73,7 @@ void *link_main_reader_thread(void *data);
 void *link_main_writer_thread(void *data);
 void *link_main_pump_thread(void *data);
 
-/* A control message of the peer; false when it is none that may come. */
+/* A control message of the peer, taken; false when it is none that may come. */
 bool link_main_handle_control(LinkMain *self, JsonObject *message,
                               GError **error) G_GNUC_WARN_UNUSED_RESULT;
 

@@ -12,7 +12,7 @@ typedef bool (*FrameHandler)(LinkMain *self, const LinkFrame *frame,
 static bool handle_control(LinkMain *self, const LinkFrame *frame,
                            GError **error)
 {
-    g_autoptr(JsonObject) message = NULL;
+    JsonObject *message;
 
     if (frame->sequence != self->control_in) {
         g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,

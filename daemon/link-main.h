@@ -24,8 +24,10 @@ typedef struct LinkMain LinkMain;
 
 /*
  * Called in the reader thread, keep it short: a request ({"execute":…}) or an
- * event ({"event":…}) of the peer; @message is lent.  NULL, once, when the lane
- * has ended or died: link_main_get_error() says why.  Not called any more after
+ * event ({"event":…}) of the peer.  @message is handed over, json_object_unref()
+ * it: json-glib's reference counts are not atomic (1.6), so two threads must not
+ * share one, not even to let go of it.  NULL, once, when the lane has ended or
+ * died: link_main_get_error() says why.  Not called any more after
  * link_main_shutdown(), not even with NULL.  The first call may come before
  * link_main_new() has returned.
  */

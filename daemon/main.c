@@ -38,6 +38,7 @@ typedef struct {
     LinkServer *link_server;
     GPtrArray *tunnels;
     Control *control;
+    bool own_control_socket;        /* not systemd's */
 } Service;
 
 /* ---- options ---------------------------------------------------------------------- */
@@ -223,6 +224,7 @@ static bool start_control(Service *self, GError **error)
     if (fd < 0) {
         fd = address_listen(self->config->control, BACKLOG, CONTROL_MODE,
                             error);
+        self->own_control_socket = fd >= 0;
     }
     if (fd < 0) {
         g_prefix_error(error, "[daemon] control: ");
@@ -280,7 +282,8 @@ static void stop(Service *self)
 {
     link_server_free(self->link_server);
     registry_stop(self->daemon.registry);
-    if (self->control && self->config->control->kind == ADDRESS_UNIX) {
+    if (self->own_control_socket &&
+        self->config->control->kind == ADDRESS_UNIX) {
         unlink(self->config->control->host);
     }
     if (self->tunnels) {

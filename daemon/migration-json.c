@@ -54,10 +54,13 @@ static bool is_link(const Egress *egress)
     return egress && strcmp(egress->ops->kind, "link") == 0;
 }
 
+/* A link's egress counts its main lane itself; an ingress does not. */
 static uint64_t get_wire_bytes(const Migration *self)
 {
-    return (self->egress ? self->egress->ops->get_wire_bytes(self->egress) : 0) +
-           (self->link ? link_main_get_wire_bytes_out(self->link) : 0);
+    if (self->egress) {
+        return self->egress->ops->get_wire_bytes(self->egress);
+    }
+    return self->link ? link_main_get_wire_bytes_out(self->link) : 0;
 }
 
 static JsonObject *end_to_json(const char *kind, unsigned channels,
