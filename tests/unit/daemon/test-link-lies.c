@@ -37,6 +37,7 @@ static void on_message(JsonObject *message, void *data)
     Victim *self = data;
 
     link_fixture_ring(&self->bell, message ? BELL_MESSAGE : BELL_END);
+    g_clear_pointer(&message, json_object_unref);
 }
 
 /* So that the victim can write; notes what is asked for below. */
@@ -166,7 +167,7 @@ static Victim *destination_new(void)
 
     g_assert_true(exchange_decide(self->exchange, true, 1, link_fixture_uuid,
                                   NULL));
-    exchange_add_outs(self->exchange, 1);
+    exchange_add_outs(self->exchange, 1, false);
     self->ingress = ingress_link_new(&setup);
     for (unsigned i = 0; i < 2; i++) {
         Stream *pair[2];

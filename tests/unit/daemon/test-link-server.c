@@ -378,6 +378,7 @@ static void on_message(JsonObject *message, void *data)
     LinkFixtureBell *bell = data;
 
     link_fixture_ring(bell, message ? 1 : 2);
+    g_clear_pointer(&message, json_object_unref);
 }
 
 static void test_main_lane_over_tls(void)

@@ -90,11 +90,13 @@ static void on_source_message(JsonObject *message, void *data)
     if (!message) {
         link_fixture_ring(&self->source_bell, BELL_SOURCE_LANE_END);
     }
+    g_clear_pointer(&message, json_object_unref);
 }
 
-static void on_destination_message(JsonObject *message, void *data)
+static void on_destination_message(JsonObject *taken, void *data)
 {
     Link *self = data;
+    g_autoptr(JsonObject) message = taken;
     JsonObject *event;
     uint8_t uuid[16];
     bool multifd = false;
@@ -451,7 +453,7 @@ static void run_case(const void *data)
     feeders = start_workers(self, feed_thread, want->channels_in);
     g_assert_cmpint(exchange_wait_decided(self->destination, &channels, uuid),
                     ==, EXCHANGE_MULTIFD);
-    exchange_add_outs(self->destination, want->channels_out);
+    exchange_add_outs(self->destination, want->channels_out, false);
     pull = g_thread_new("pull", pull_main_thread, self);
     takers = start_workers(self, take_thread, want->channels_out);
     join_workers(feeders, want->channels_in, true);
