@@ -15,7 +15,7 @@ CAPTURE = 'qemu100-none-2ch'
 
 def tunnel(t, capture, k, hold=None):
     """A replayed source, a daemon, and a destination that judges."""
-    dest = RawDest(t, capture)
+    dest = RawDest(t, capture, k)
     listen = 'tcp:127.0.0.1:%d' % free_port()
     daemon = Daemon.tunnel(t, 'tunnel', listen, dest.address, k)
     return RawSource(t, listen, capture, hold=hold), dest, daemon
@@ -32,7 +32,7 @@ def replay(t, name, k):
     """Every page of a real stream in its epoch, main to the byte, SHUT back."""
     source, dest, daemon = tunnel(t, Capture(t.options.tree, name), k)
     source.wait_shut()
-    dest.verify(n_channels=k)
+    dest.verify()
 
 
 @case('e2e/replay/marker-waits-for-sync', needs=['daemon'])
@@ -46,7 +46,7 @@ def marker_waits(t):
     check(dest.markers_received() == 1, 'marker 2 went out before SYNC 2')
     source.release()
     source.wait_shut()
-    dest.verify(n_channels=3)
+    dest.verify()
 
 
 FIELDS = [
@@ -87,9 +87,20 @@ def reject(t, name, field, value):
     dict(field='id', value=7, how='id-gap'),        # no channels 1 to 6
 ]])
 def reject_init(t, name, field, value):
+    """Who cannot be one of the channels is shown the door; then the source gives up.
+
+    The one that is refused may be the other, if it came second.
+    """
     capture = Capture(t.options.tree, CAPTURE)
     capture.patch_init(1, **{field: value})
+    # What decides must be the refusal, not that the source had sent all of it before.
+    capture.grow(0, 16 << 20)
+    capture.grow(1, 16 << 20)
     source, dest, daemon = tunnel(t, capture, 2)
+    wait_for(lambda: source.closed_channels, 'a channel to be closed', 2)
     source.wait_refused()
-    daemon.assert_says(r'\b(channel|%s)\b' % field if field == 'id' else field)
+    daemon.assert_says(r'\b(channel|%s)\b' % field if field == 'id' else field if field != 'magic'
+                       else 'first bytes')
     check(dest.markers_received() == 0, 'marker 1 went out')
+    check(not dest.done.is_set(), 'the destination was told that all is well')
+    wait_for(lambda: not daemon.migrations_active(), 'the daemon to end it', 3)

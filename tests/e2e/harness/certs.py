@@ -11,6 +11,8 @@ import subprocess
 
 from .case import Skip
 
+DEFAULT_VALID = datetime.timedelta(days=10)
+
 
 def _certtool(*args):
     p = subprocess.run(['certtool', *args], capture_output=True, text=True)
@@ -32,19 +34,19 @@ class Authority:
         self._sign(self.cert, self.key, ['cn = "%s of the tests"' % name, 'ca', 'cert_signing_key'],
                    'self-signed')
 
-    def directory(self, name, hostnames=None, expired=False, roles=('server', 'client')):
+    def directory(self, name, hostnames=None, valid=DEFAULT_VALID, roles=('server', 'client')):
         """A directory for one party: a certificate per role, and the CA's.
 
-        hostnames default to its name and the loopback addresses.  An expired
-        one was valid until yesterday.
+        hostnames default to its name and the loopback addresses.  valid is
+        the time that is left to it; negative for one that has expired.
         """
         path = os.path.join(self.dir, name)
         os.mkdir(path)
         shutil.copy(self.cert, path)
-        self.renew(path, name, hostnames, expired, roles)
+        self.renew(path, name, hostnames, valid, roles)
         return path
 
-    def renew(self, path, name, hostnames=None, expired=False, roles=('server', 'client')):
+    def renew(self, path, name, hostnames=None, valid=DEFAULT_VALID, roles=('server', 'client')):
         """Write new certificates into a party's directory, each replaced at once."""
         names = hostnames or [name, 'localhost', '127.0.0.1']
         for role in roles:
@@ -53,7 +55,7 @@ class Authority:
             usage = 'tls_www_' + role
             lines = ['cn = "%s"' % name, usage, 'signing_key'] + [
                 '%s = "%s"' % ('ip_address' if n[0].isdigit() else 'dns_name', n) for n in names]
-            self._sign(cert + '.new', key + '.new', lines, 'signed', expired)
+            self._sign(cert + '.new', key + '.new', lines, 'signed', valid)
             os.rename(key + '.new', key)
             os.rename(cert + '.new', cert)
 
@@ -69,10 +71,10 @@ class Authority:
         _certtool('--generate-privkey', '--key-type', 'ecdsa', '--curve', 'secp256r1',
                   '--outfile', path)
 
-    def _sign(self, cert, key, lines, how, expired=False):
+    def _sign(self, cert, key, lines, how, valid=DEFAULT_VALID):
         today = datetime.datetime.now(datetime.timezone.utc)
         begin = today - datetime.timedelta(days=10)
-        end = today + datetime.timedelta(days=-1 if expired else 10)
+        end = today + valid
         template = cert + '.template'
         with open(template, 'w') as f:
             f.write('\n'.join(lines + ['activation_date = "%s UTC"' % begin.strftime('%F %T'),

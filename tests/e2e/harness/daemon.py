@@ -43,6 +43,15 @@ def config_text(groups):
         for group, keys in groups.items())
 
 
+def json_values(text):
+    """The JSON values in a text, whatever white space is between and in them."""
+    text, decoder = text.strip(), json.JSONDecoder()
+    while text:
+        value, end = decoder.raw_decode(text)
+        yield value
+        text = text[end:].lstrip()
+
+
 class NotifySocket:
     """systemd's side of sd_notify, in the abstract namespace (no file)."""
 
@@ -238,11 +247,11 @@ class Client:
         return p.returncode, p.stdout, p.stderr
 
     def json(self, *args, timeout=90, status=0):
-        """Run with --json; returns what each line of its output says."""
+        """Run with --json; returns the values that it prints, one after the other."""
         code, out, err = self.run(*args, '--json', timeout=timeout)
         check(code == status, 'multiferry %s: status %d, expected %d: %s'
               % (args[0], code, status, err.strip()))
-        return [json.loads(line) for line in out.splitlines()]
+        return list(json_values(out))
 
     def start(self, *args, name='client'):
         """The same in the background: a Process, ended by the case."""

@@ -65,6 +65,9 @@ class RawSource(_End):
 
     hold is (channel, k): that channel stops right before its SYNC number k
     (from 1) until release(), and main therefore before marker k.
+
+    As QEMU does, it gives up everything when one of its channels is closed
+    before all of it is sent: that number is then in .closed_channels.
     """
 
     def __init__(self, t, address, capture, hold=None, name='raw-source'):
@@ -78,6 +81,8 @@ class RawSource(_End):
         self.inits_sent = 0
         self.answer = b''
         self.main_closed = threading.Event()    # the peer closed main
+        self.given_up = threading.Event()
+        self.closed_channels = []               # by the peer, before their end
         self.start(self._main)
         for i in range(len(capture.channels)):
             self.start(self._channel, i)
@@ -89,10 +94,14 @@ class RawSource(_End):
         self.release()
         super().destroy()
 
-    def close(self):
-        """Die as a killed source does: everything at once."""
+    def give_up(self):
+        """End as a source does that fails or is killed: everything at once."""
+        self.given_up.set()
         for s in self.sockets:
-            s.close()
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
     def wait_shut(self, timeout=20):
         """The destination's word that all is well came back, unaltered."""
@@ -111,11 +120,15 @@ class RawSource(_End):
     def _connect(self):
         s = relay.connect(self.address)
         self.sockets.append(s)
+        if self.given_up.is_set():      # it may have missed this one
+            self.give_up()
         return s
 
     def _wait(self, condition):
         with self.changed:
-            while not condition() and not self.closing:
+            while not condition():
+                if self.closing or self.given_up.is_set():
+                    raise OSError('given up')
                 self.changed.wait(0.1)
 
     def _main(self):
@@ -142,6 +155,7 @@ class RawSource(_End):
     def _channel(self, number):
         data = self.capture.channels[number]
         s = self._connect()
+        self.start(self._watch, number, s)
         s.sendall(data[:INIT_SIZE])
         with self.changed:
             self.inits_sent += 1
@@ -158,6 +172,17 @@ class RawSource(_End):
                 self.changed.notify_all()
         s.sendall(data[sent:])
 
+    def _watch(self, number, s):
+        """A destination says nothing on a channel: this ends when it closes."""
+        try:
+            s.recv(1)
+        except OSError:
+            pass
+        if not self.closing and not self.given_up.is_set() and not self.answer.endswith(
+                self.capture.answer[-8:]):
+            self.closed_channels.append(number)
+            self.give_up()
+
     @staticmethod
     def _sync_ends(data):
         """Positions after each SYNC; up to the damage, in a damaged stream."""
@@ -171,12 +196,14 @@ class RawDest(_End):
     """Takes what a capture's migration sends, over any number of channels.
 
     .main and .channels (by id) are the bytes so far.  SHUT is sent when main
-    and all SYNCs are there.
+    and all SYNCs of so many channels (default: as recorded) are there.
     """
 
-    def __init__(self, t, capture, address='tcp:127.0.0.1:0', rcvbuf=None, name='raw-dest'):
+    def __init__(self, t, capture, n_channels=None, address='tcp:127.0.0.1:0', rcvbuf=None,
+                 name='raw-dest'):
         super().__init__(t, name)
         self.capture = capture
+        self.n_channels = n_channels or len(capture.channels)
         self.n_syncs = len(capture.main.markers)
         self.main = bytearray()
         self.channels = {}
@@ -203,15 +230,15 @@ class RawDest(_End):
     def bytes_received(self):
         return sum(map(len, self.channels.values()))
 
-    def verify(self, n_channels=None, timeout=20):
+    def verify(self, timeout=20):
         """All came, once, in its epoch; main to the byte; memory as recorded."""
         wait_for(self.done.is_set, self._progress, timeout)
         check(not self.errors, '; '.join(self.errors))
         check(bytes(self.main) == self.capture.main_bytes, 'main channel was altered')
         ids = sorted(self.channels)
         check(ids == list(range(len(ids))), 'got channel ids %s' % ids)
-        if n_channels:
-            check(len(ids) == n_channels, 'got %d channels, expected %d' % (len(ids), n_channels))
+        check(len(ids) == self.n_channels, 'got %d channels, expected %d'
+              % (len(ids), self.n_channels))
         got = [bytes(self.channels[i]) for i in ids]
         for i, data in enumerate(got):
             check(data[4:24] == self.capture.channels[0][4:24], 'channel %d: init differs' % i)
@@ -226,6 +253,10 @@ class RawDest(_End):
         return '%s: the whole migration: main %d of %d bytes, SYNCs %s of %d; %s' % (
             self.name, len(self.main), len(self.capture.main_bytes), self.sync_counts(),
             self.n_syncs, self.errors)
+
+    def _all_synced(self):
+        counts = self.sync_counts().values()
+        return len(counts) == self.n_channels and min(counts) >= self.n_syncs
 
     def sync_counts(self):
         """How many SYNCs each channel (by id) has brought."""
@@ -265,7 +296,7 @@ class RawDest(_End):
                 self.main_ended.set()
                 return
             self.main += data
-        while min(self.sync_counts().values(), default=0) < self.n_syncs:
+        while not self._all_synced():
             if self.closing:
                 return
             time.sleep(0.01)
