@@ -98,6 +98,27 @@ static void note_begin(Migration *self)
     migration_set_state(self, MIGRATION_ACTIVE);
 }
 
+/* Said once, when the stream asks for nothing to come back. */
+static void judge_no_return_path(Migration *self)
+{
+    const ConfigTunnel *tunnel = self->kind == MIGRATION_TUNNEL
+                                 ? config_find_tunnel(self->config, self->name)
+                                 : NULL;
+
+    if (tunnel && tunnel->require_return_path) {
+        exchange_fail(self->exchange, g_error_new(
+            MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
+            "got a stream without a return path, allowed is one with it only "
+            "([tunnel %s] require-return-path); switch on capability "
+            "return-path", self->name));
+        return;
+    }
+    migration_add_warning(self, "the stream has no return path: its source "
+                          "takes for delivered what only we hold, and the "
+                          "guest is lost if we die then; switch on capability "
+                          "return-path");
+}
+
 static void handle_exchange_event(Migration *self, ExchangeEvent event)
 {
     switch (event) {
@@ -106,10 +127,7 @@ static void handle_exchange_event(Migration *self, ExchangeEvent event)
         note_begin(self);
         break;
     case EXCHANGE_EVENT_NO_RETURN_PATH:
-        migration_add_warning(self, "the stream has no return path: its source "
-                              "takes for delivered what only we hold, and the "
-                              "guest is lost if we die then; switch on "
-                              "capability return-path");
+        judge_no_return_path(self);
         break;
     case EXCHANGE_EVENT_SWITCHOVER:
         migration_set_state(self, MIGRATION_SWITCHOVER);
