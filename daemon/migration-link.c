@@ -7,12 +7,29 @@
 
 /* ---- news of the main lane --------------------------------------------------------- */
 
+/* At once, in the reader's thread: the end of the link follows, and would be
+ * taken for the cause. */
+static void note_abort(Migration *self, JsonObject *object)
+{
+    if (g_strcmp0(qmp_message_get_string(object, "event"), "abort") != 0) {
+        return;
+    }
+    g_mutex_lock(&self->lock);
+    if (self->exchange) {
+        exchange_fail(self->exchange, migration_link_abort_error(self, object));
+    }
+    g_mutex_unlock(&self->lock);
+}
+
 static void post_control(JsonObject *object, void *data)
 {
     Message *message = g_new0(Message, 1);
 
+    if (object) {
+        note_abort(data, object);
+    }
     message->kind = object ? MESSAGE_CONTROL : MESSAGE_LINK_ENDED;
-    message->object = object ? json_object_ref(object) : NULL;
+    message->object = object;
     migration_post(data, message);
 }
 
