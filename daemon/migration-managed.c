@@ -70,9 +70,9 @@ static void post_qmp_event(const char *name, JsonObject *data,
 {
     Message *message = g_new0(Message, 1);
 
+    (void)data;     /* only which event it was matters here */
     message->kind = MESSAGE_QMP;
     message->name = g_strdup(name);
-    message->object = data ? json_object_ref(data) : NULL;
     message->timestamp_us = timestamp_us;
     migration_post(user_data, message);
 }
