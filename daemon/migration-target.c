@@ -326,6 +326,11 @@ static Flow handle_message(Target *self, const Message *message, GError **error)
         exchange_fail(self->migration->exchange, failure);
     }
     self->link_ended |= message->kind == MESSAGE_LINK_ENDED;
+    /* The source side says so only once its QEMU has been told: that counts even
+     * if the lane ends before its last ACK is seen here. */
+    if (self->finished) {
+        return FLOW_TAKEN_OVER;
+    }
     return migration_follow(self->migration, message, error);
 }
 
