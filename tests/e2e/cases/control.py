@@ -28,7 +28,7 @@ def refused(qmp, command, wanted_class='GenericError', **arguments):
 @case('e2e/control/errors', needs=['daemon'])
 def errors(t):
     """What is wrong is said, and nothing of it ends the connection."""
-    daemon = Daemon(t, 'd', {'peer dc2': {'address': '127.0.0.1:1'}})
+    daemon = Sites(t, tls='psk').dc1
     qmp = daemon.qmp
     check('no-such-command' in refused(qmp, 'no-such-command', 'CommandNotFound'), 'name missing')
     check('speed' in refused(qmp, 'query-status', speed=1), 'argument not named')
@@ -114,7 +114,7 @@ def sigterm_cancels(t):
 @case('e2e/control/qmp-shell', needs=['daemon', 'root'])
 def qmp_shell(t):
     """QEMU's own client, as Debian has it in python3-qemu-qmp."""
-    daemon = Daemon(t, 'd', {'peer dc2': {'address': '127.0.0.1:1'}})
+    daemon = Sites(t, tls='psk').dc1
     roots = [os.path.join(ROOTS, r) for r in (os.listdir(ROOTS) if os.path.isdir(ROOTS) else ())]
     roots = [r for r in roots if os.path.exists(r + '/usr/bin/qmp-shell')]
     if not roots:
@@ -133,7 +133,6 @@ def qmp_shell(t):
 @case('e2e/control/json-of-the-client', needs=['daemon'])
 def client_json(t):
     """--json is JSON and nothing else, for every command that asks."""
-    from harness.daemon import Client
-    client = Client(t, Daemon(t, 'd', {'peer dc2': {'address': '127.0.0.1:1'}}))
+    client = Sites(t, tls='psk').client
     for words in (['status'], ['peers'], ['version'], ['limit', 'dc2', '1mbit']):
         t.log(json.dumps(client.json(*words)))

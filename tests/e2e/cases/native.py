@@ -65,7 +65,7 @@ def hostname(t):
     dict(why='wrong-name', says='(?i:name|hostname)'),
     dict(why='wrong-hostname-given', says='other.example.net'),
     dict(why='other-ca', says='(?i:certificate)'),
-    dict(why='no-client-certificate', says='(?i:alert|certificate|closed)'),
+    dict(why='no-client-certificate', says='client-cert.pem'),
     dict(why='expired', says='expired'),
     dict(why='wrong-psk', says='(?i:alert|mac|decrypt|psk|closed)'),
     dict(why='no-tls-there', says='(?i:tls|closed)'),

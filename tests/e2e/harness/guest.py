@@ -15,6 +15,7 @@ import time
 from .case import Failure, check, wait_for
 
 BAD = re.compile(r'VERIFY (FAIL|BAD).*|TRAP.*|WARNING.*')
+BEAT = re.compile(rb'H (\d+) \d+\s*')
 INTERVAL_S = 0.010
 
 
@@ -25,6 +26,8 @@ class Heartbeats(threading.Thread):
         super().__init__(daemon=True)
         self.path = path
         self.beats = []         # (monotonic s, number); only appended to
+        self.begun = b''        # a line that its guest was stopped in
+        self.torn = None        # (monotonic s, rest of a line begun elsewhere)
         self.stop_pipe = os.pipe()
         os.mkfifo(path)
         # Open for writing too: no end of file between QEMU's open and exit.
@@ -32,15 +35,18 @@ class Heartbeats(threading.Thread):
         self.start()
 
     def run(self):
-        rest = b''
         while True:
             ready = select.select([self.fd, self.stop_pipe[0]], [], [])[0]
             if self.stop_pipe[0] in ready:
                 return
             now = time.monotonic()
-            *lines, rest = (rest + os.read(self.fd, 65536)).split(b'\n')
+            *lines, self.begun = (self.begun + os.read(self.fd, 65536)).split(b'\n')
             for line in lines:
-                self.beats.append((now, int(line.split()[1])))
+                beat = BEAT.fullmatch(line)
+                if beat:
+                    self.beats.append((now, int(beat.group(1))))
+                elif not self.beats:
+                    self.torn = now, line
 
     def stop(self):
         os.write(self.stop_pipe[1], b'.')
@@ -127,6 +133,12 @@ def downtime_s(source, destination):
     check(source.heartbeats.beats, 'the source guest never ran')
     first = wait_for(lambda: destination.heartbeats.beats[:1],
                      '%s: a first heartbeat' % destination.name)[0]
+    if destination.heartbeats.torn:     # the guest was on its way in the middle of a line
+        when, rest = destination.heartbeats.torn
+        beat = BEAT.fullmatch(source.heartbeats.begun + rest)
+        check(beat, 'heartbeat: got %s at %s and then %s at %s' % (
+            source.heartbeats.begun, source.name, rest, destination.name))
+        first = when, int(beat.group(1))
     last = source.heartbeats.beats[-1]
     if last[0] > first[0]:
         raise Failure('both guests ran: %s beat %.0f ms after the first beat of %s'
