@@ -13,7 +13,6 @@
 #include "daemon/ingress-qemu.h"
 #include "daemon/listener.h"
 #include "daemon/migration-link.h"
-#include "qmp/message.h"
 #include "qmp/peer.h"
 
 enum {
@@ -71,9 +70,10 @@ static void post_qmp_event(const char *name, JsonObject *data,
     Message *message = g_new0(Message, 1);
 
     (void)data;     /* only which event it was matters here */
+    (void)timestamp_us;
     message->kind = MESSAGE_QMP;
     message->name = g_strdup(name);
-    message->timestamp_us = timestamp_us;
+    message->received_us = g_get_monotonic_time();
     migration_post(user_data, message);
 }
 
@@ -232,23 +232,38 @@ static bool begin(Driver *self, GError **error)
         .channels_in = self->channels,
     };
 
-    self->migration->idle_since_us = g_get_monotonic_time();
     migration_create_exchange(self->migration, exchange);
     return inspect(self, error) && prepare_peer(self, error) &&
            listen_for_source(self, error) && set_up_source(self, error) &&
-           migration_link_call(self->migration, "open", NULL, error) &&
+           migration_link_call(self->migration, "open", NULL, cancellable(self),
+                               error) &&
            start_migrate(self, error);
 }
 
 /* ---- 5: follow --------------------------------------------------------------------------------------- */
 
-static void note_qmp_event(Driver *self, const char *name)
+/* Stopped for the switchover, or paused by somebody: the run state tells. */
+static void note_stop(Driver *self, int64_t when_us)
+{
+    g_autofree char *status = NULL;
+    bool running;
+
+    if (qemu_query_status(self->client, &running, &status, qmp_ms(self), NULL,
+                          NULL) && strcmp(status, "paused") == 0) {
+        self->was_running = false;
+        return;
+    }
+    self->stopped_us = when_us;
+    migration_set_state(self->migration, MIGRATION_SWITCHOVER);
+}
+
+static void note_qmp_event(Driver *self, const char *name, int64_t when_us)
 {
     if (g_strcmp0(name, "STOP") == 0) {
-        self->stopped_us = g_get_monotonic_time();
-        migration_set_state(self->migration, MIGRATION_SWITCHOVER);
+        note_stop(self, when_us);
     } else if (g_strcmp0(name, "RESUME") == 0) {
         self->stopped_us = 0;
+        self->was_running = true;
     } else if (!name) {
         exchange_fail(self->migration->exchange, g_error_new(
             MIGRATION_ERROR, MIGRATION_ERROR_FAILED,
@@ -321,21 +336,12 @@ static void cancel_source(Driver *self)
 
 static Flow handle_message(Driver *self, const Message *message, GError **error)
 {
-    const char *event;
-
     switch (message->kind) {
     case MESSAGE_CANCEL:
         cancel_source(self);
         return migration_judge_flow(self->migration, error);
     case MESSAGE_QMP:
-        note_qmp_event(self, message->name);
-        break;
-    case MESSAGE_CONTROL:
-        event = qmp_message_get_string(message->object, "event");
-        if (g_strcmp0(event, "abort") == 0) {
-            exchange_fail(self->migration->exchange, migration_link_abort_error(
-                self->migration, message->object));
-        }
+        note_qmp_event(self, message->name, message->received_us);
         break;
     default:
         break;
@@ -358,6 +364,7 @@ static bool follow(Driver *self, GError **error)
 {
     Flow flow = FLOW_RUNNING;
 
+    self->migration->idle_since_us = g_get_monotonic_time();
     while (flow == FLOW_RUNNING) {
         g_autoptr(Message) message = migration_wait(self->migration, TICK_MS);
 
@@ -378,11 +385,13 @@ static bool wait_source_settled(Driver *self, GError **error)
 {
     int64_t deadline_us = g_get_monotonic_time() + SETTLE_MS * 1000LL;
     const QemuMigrateStatus *status = poll_status(self);
+    bool connected = true;
 
-    while (status && qemu_migrate_status_is_active(status->status) &&
-           g_get_monotonic_time() < deadline_us) {
+    while (connected && g_get_monotonic_time() < deadline_us &&
+           (!status || qemu_migrate_status_is_active(status->status))) {
         g_autoptr(Message) message = migration_wait(self->migration, 10);
 
+        connected = message->kind != MESSAGE_QMP || message->name;
         status = poll_status(self);
     }
     if (status && strcmp(status->status, "completed") == 0) {
@@ -419,7 +428,8 @@ static bool hand_over(Driver *self, GError **error)
         return false;
     }
     json_object_set_boolean_member(arguments, "start", self->was_running);
-    if (!migration_link_call(self->migration, "resume", arguments, error)) {
+    if (!migration_link_call(self->migration, "resume", arguments, NULL,
+                             error)) {
         g_prefix_error(error, "the guest has left the source (postmigrate) and "
                        "is complete at the destination; ask the QEMU there with "
                        "QMP `query-status` and, if it is paused, start it there "
@@ -452,7 +462,7 @@ static void finish(Driver *self)
 {
     g_autoptr(GError) error = NULL;
 
-    if (!migration_link_call(self->migration, "finish", NULL, &error)) {
+    if (!migration_link_call(self->migration, "finish", NULL, NULL, &error)) {
         migration_add_warning(self->migration, "%s", error->message);
     }
     put_back(self);
@@ -482,7 +492,7 @@ static void give_up(Driver *self, GError **error)
     const QemuMigrateStatus *status = NULL;
     int64_t deadline_us = g_get_monotonic_time() + SETTLE_MS * 1000LL;
 
-    if (migration->cancel_asked && !migration->taken_over) {
+    if (migration_is_cancelled(migration)) {
         g_clear_error(error);
         g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_CANCELLED,
                     "cancelled by request");

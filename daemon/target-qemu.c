@@ -23,6 +23,7 @@ struct TargetQemu {
     bool safe;
     bool opened;                /* migrate-incoming was given */
     bool resumed;               /* `resume` came: the source is in postmigrate */
+    bool left_paused;           /* ... and said that the guest was paused there */
     Address *address;           /* where the QEMU listens */
     char *socket_path;          /* ours to remove; NULL: the operator's choice */
 };
@@ -192,9 +193,9 @@ static bool let_listen(TargetQemu *self, GError **error)
                                  error)) {
         return false;
     }
-    self->opened = true;
-    return qemu_migrate_incoming(self->client, self->address->text,
-                                 qmp_ms(self), cancellable(self), error);
+    self->opened = qemu_migrate_incoming(self->client, self->address->text,
+                                         qmp_ms(self), cancellable(self), error);
+    return self->opened;
 }
 
 /* With port 0 only QEMU knows where it listens. */
@@ -242,26 +243,55 @@ bool target_qemu_open(TargetQemu *self, GError **error)
 
 /* ---- resume ------------------------------------------------------------------------------------ */
 
-static bool wait_status(TargetQemu *self, bool started, char **ret_status,
-                        GError **error)
+/* With handover=fast it starts by itself, unless it was started with -S. */
+static bool continue_paused(TargetQemu *self, const char *status,
+                            bool *continued, GError **error)
+{
+    if (*continued || strcmp(status, "paused") != 0) {
+        return true;
+    }
+    *continued = true;
+    return qemu_cont(self->client, qmp_ms(self), NULL, error);
+}
+
+static bool wait_status(TargetQemu *self, bool start, bool continued,
+                        char **ret_status, GError **error)
 {
     int64_t deadline_us = g_get_monotonic_time() + RUNNING_MS * 1000LL;
 
-    for (;;) {
-        g_autofree char *status = NULL;
-        bool running, settled;
+    do {
+        bool running;
 
-        if (!qemu_query_status(self->client, &running, &status, qmp_ms(self),
-                               NULL, error)) {
+        g_clear_pointer(ret_status, g_free);
+        if (!qemu_query_status(self->client, &running, ret_status,
+                               qmp_ms(self), NULL, error) ||
+            (start && !continue_paused(self, *ret_status, &continued, error))) {
             return false;
         }
-        settled = strcmp(status, "inmigrate") != 0 && (running || !started);
-        if (settled || g_get_monotonic_time() > deadline_us) {
-            *ret_status = g_steal_pointer(&status);
+        if (strcmp(*ret_status, "inmigrate") != 0 && (running || !start)) {
             return true;
         }
         g_usleep(POLL_MS * 1000);
+    } while (g_get_monotonic_time() < deadline_us);
+    g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_FAILED,
+                "got run state '%s', expected %s", *ret_status,
+                start ? "'running'" : "an end of the incoming migration");
+    return false;
+}
+
+/* Asked before `cont`, because afterwards nobody can tell whether it ran. */
+static bool check_reachable(TargetQemu *self, GError **error)
+{
+    g_autofree char *status = NULL;
+    bool running;
+
+    if (!qemu_query_status(self->client, &running, &status, qmp_ms(self), NULL,
+                           error)) {
+        g_prefix_error(error, "vm %s: the guest never ran at the destination: ",
+                       self->vm->name);
+        return false;
     }
+    return true;
 }
 
 JsonObject *target_qemu_resume(TargetQemu *self, bool start, GError **error)
@@ -271,9 +301,13 @@ JsonObject *target_qemu_resume(TargetQemu *self, bool start, GError **error)
 
     self->resumed = true;
     migration_set_state(self->migration, MIGRATION_HANDOVER);
+    if (self->safe && !check_reachable(self, error)) {
+        return NULL;
+    }
+    self->left_paused = !start;
     if ((start && self->safe &&
          !qemu_cont(self->client, qmp_ms(self), NULL, error)) ||
-        !wait_status(self, start, &status, error)) {
+        !wait_status(self, start, self->safe, &status, error)) {
         g_prefix_error(error, "vm %s: the guest has arrived but could not be "
                        "continued: ", self->vm->name);
         return NULL;
@@ -306,10 +340,10 @@ bool target_qemu_check_unfinished(TargetQemu *self, GError **error)
 
     target_qemu_put_back(self);
     if (qemu_query_status(self->client, &running, &status, qmp_ms(self), NULL,
-                          NULL) && running) {
+                          NULL) && (running || self->left_paused)) {
         migration_add_warning(self->migration, "peer %s went silent after the "
-                              "guest was started here",
-                              self->migration->peer->name);
+                              "guest was %s here", self->migration->peer->name,
+                              running ? "started" : "left paused, as it was,");
         return true;
     }
     g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_FAILED,
@@ -325,12 +359,16 @@ bool target_qemu_check_unfinished(TargetQemu *self, GError **error)
     return false;
 }
 
-/* A destination that has begun to load ends or fails by itself. */
-void target_qemu_give_up(TargetQemu *self, const GError *reason)
+/* A destination that has begun to load ends or fails by itself.  One that has not
+ * been sent a byte waits on, and takes migrate-incoming once only. */
+void target_qemu_give_up(TargetQemu *self, bool begun)
 {
-    (void)reason;
     if (!self->opened) {
         target_qemu_put_back(self);
+    } else if (!begun) {
+        migration_add_warning(self->migration, "vm %s: the destination QEMU "
+                              "listens for a migration that did not begin; start "
+                              "it anew before the next try", self->vm->name);
     }
 }
 
