@@ -3,7 +3,8 @@
 import time
 from datetime import timedelta
 
-from harness import Qemu, assert_migrated, assert_runs_at, case, check, wait_for
+from harness import (Qemu, assert_migrated, assert_runs_at, case, check, compare_ram,
+                     wait_for)
 from harness.certs import Authority
 from harness.relay import Relay
 from harness.sites import Sites
@@ -140,3 +141,142 @@ def killed(t, who):
     for name, daemon in sites.daemons.items():
         if name != who:
             wait_for(lambda d=daemon: not d.migrations_active(), name + ' to end it', 2)
+
+
+def started(t, src, dst, **more):
+    """Sites, and what both QEMUs were set to before the daemons touched them."""
+    before = settings(src), settings(dst)
+    sites = Sites(t, src, dst, **more)
+    return sites, before
+
+
+def assert_put_back(src, dst, before, timeout=3):
+    """Both QEMUs (those that live) have their settings back."""
+    for qemu, old in zip((src, dst), before):
+        def changed(qemu=qemu, old=old):
+            now = settings(qemu)
+            return {k: (v, now.get(k)) for k, v in old.items() if now.get(k) != v}
+        if qemu.alive():
+            wait_for(lambda: not changed(), lambda: '%s: settings to be put back: %s'
+                     % (qemu.name, changed()), timeout)
+
+
+@case('e2e/managed/handover-{handover}-destination-{how}', needs=NEEDS, table=[
+    dict(handover=h, how=w) for h in ('safe', 'fast') for w in ('paused', 'not-paused')
+    if (h, w) != ('fast', 'paused')])
+def handover(t, handover, how):
+    """The guest runs at the end whether or not the destination has -S."""
+    src, dst = Qemu.source(t), Qemu.destination(t, paused=how == 'paused')
+    sites, before = started(t, src, dst)
+    sites.client.json(*migrate_words(), '--handover', handover)
+    assert_migrated(t, src, dst)
+    assert_put_back(src, dst, before)
+
+
+@case('e2e/managed/paused-source-{handover}', needs=NEEDS, table=[
+    dict(handover='safe'), dict(handover='fast')])
+def paused_source(t, handover):
+    """A guest that was paused arrives paused, whole, and waits for its owner."""
+    src, dst = Qemu.source(t), Qemu.destination(t)
+    src.stop()
+    sites, before = started(t, src, dst)
+    sites.client.json(*migrate_words(), '--handover', handover)
+    wait_for(lambda: dst.status()['status'] == 'paused', 'the destination to be paused', 3)
+    check(not dst.guest.heartbeats.beats, 'the guest ran at the destination')
+    assert_put_back(src, dst, before)
+    compare_ram(src, dst)
+    dst.cont()
+    assert_runs_at(dst, src)
+
+
+@case('e2e/managed/ram-compared', needs=NEEDS)
+def ram_compared(t):
+    """Of a guest that ran until the switchover: byte for byte at the end."""
+    src, dst = Qemu.source(t), Qemu.destination(t)
+    sites = Sites(t, src, dst, dc1={'peer dc2': {'rate': '300mbit'}})
+    migration = sites.client.start(*migrate_words(), '--handover', 'safe')
+    src.wait_transferred(8 << 20)
+    src.stop()                      # by its operator, in the middle: so it arrives
+    migration.expect_exit(0, timeout=30)
+    check(dst.status()['status'] == 'paused', 'the destination is %s' % dst.status()['status'])
+    compare_ram(src, dst)
+    dst.cont()
+    assert_runs_at(dst, src)
+
+
+@case('e2e/managed/put-back-after-{what}', needs=NEEDS, table=[
+    dict(what='cancel'), dict(what='refusal'), dict(what='link-failure')])
+def put_back(t, what):
+    """What the operator had set is set again, however it ends."""
+    more = {'uuid': OTHER_UUID} if what == 'refusal' else {}
+    src, dst = Qemu.source(t), Qemu.destination(t, **more)
+    src.set_multifd(0, max_bandwidth=1 << 20, downtime_limit=123, multifd_channels=7)
+    dst.capabilities(events=True)
+    dst.may_be_dead = True
+    relays = []
+
+    def through(address):
+        relays.append(Relay(t, address))
+        return relays[0].address
+    dc1 = {'peer dc2': {'rate': '40mbit'}}
+    if what == 'refusal':
+        dc1['vm web1'] = {'uuid': OTHER_UUID}
+    sites, before = started(t, src, dst, through=through, dc1=dc1)
+    client = sites.client.start(*migrate_words())
+    client.may_be_dead = True
+    if what != 'refusal':
+        src.wait_transferred(2 << 20)
+    if what == 'cancel':
+        sites.client.json('cancel', 'web1')
+    elif what == 'link-failure':
+        relays[0].cut(reset=True)
+    check(client.wait_exit(10) != 0, 'the client says that it worked')
+    assert_put_back(src, dst, before)
+    assert_runs_at(src, dst)
+
+
+@case('e2e/managed/operators-limit', needs=NEEDS)
+def operators_limit(t):
+    """A max-bandwidth of before is not ours, and is there again afterwards."""
+    src, dst = Qemu.source(t), Qemu.destination(t)
+    src.parameters(max_bandwidth=1 << 20)
+    sites, before = started(t, src, dst)
+    result = sites.client.json(*migrate_words())[0]
+    check(result['total-time-ms'] < 15000, 'took %d ms: capped?' % result['total-time-ms'])
+    assert_migrated(t, src, dst)
+    assert_put_back(src, dst, before)
+    check(src.qmp.cmd('query-migrate-parameters')['max-bandwidth'] == 1 << 20, 'not put back')
+
+
+def disk(t):
+    """The arguments for a raw image that both QEMUs have, each under its lock."""
+    path = t.dir + '/disk.raw'
+    with open(path, 'wb') as f:
+        f.truncate(1 << 20)
+    return ['-drive', 'file=%s,format=raw,if=none,id=d0,file.locking=on' % path,
+            '-device', 'ide-hd,drive=d0']
+
+
+@case('e2e/managed/shared-disk-{handover}-{how}', needs=NEEDS, table=[
+    dict(handover='safe', how='completed'), dict(handover='fast', how='completed'),
+    dict(handover='safe', how='cancelled'), dict(handover='safe', how='dc2-killed')])
+def shared_disk(t, handover, how):
+    """The image's lock goes with the guest, and comes back when that fails."""
+    extra = disk(t)
+    src, dst = Qemu.source(t, extra=extra), Qemu.destination(t, extra=extra)
+    sites = Sites(t, src, dst, dc1={} if how == 'completed' else {'peer dc2': {'rate': '40mbit'}})
+    client = sites.client.start(*migrate_words(), '--handover', handover)
+    client.may_be_dead = True
+    if how != 'completed':
+        dst.may_be_dead = True
+        src.wait_transferred(3 << 20)
+    if how == 'cancelled':
+        sites.client.json('cancel', 'web1')
+    elif how == 'dc2-killed':
+        sites.dc2.kill()
+    check((client.wait_exit(20) == 0) == (how == 'completed'), 'status of the client')
+    owner, other = (dst, src) if how == 'completed' else (src, dst)
+    assert_runs_at(owner, other)
+    owner.qmp.cmd('human-monitor-command', command_line='qemu-io d0 "write -P 7 0 4096"')
+    with open(t.dir + '/disk.raw', 'rb') as f:
+        check(f.read(4096) == b'\7' * 4096, '%s cannot write' % owner.name)
