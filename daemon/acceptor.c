@@ -177,8 +177,8 @@ static AcceptResult accept_all(Acceptor *self)
             accept_one(self, fd);
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
             return ACCEPTED_ALL;
-        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
-                   errno == ENOMEM) {
+        } else if (errno != EINTR && errno != ECONNABORTED) {
+            /* Out of descriptors, most likely: after a pause it may work again. */
             log_error(NULL, "%s: accept: %s", self->name, g_strerror(errno));
             return ACCEPT_FAILED;
         }

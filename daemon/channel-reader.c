@@ -142,7 +142,7 @@ static ReadResult handle_pages(Reader *self)
     g_autoptr(Packet) packet = NULL;
     GError *error = NULL;
     const Method *method;
-    uint32_t size;
+    uint32_t size, raw_size;
 
     if (!self->ramblocks) {
         self->ramblocks = exchange_wait_ramblocks(self->setup.exchange);
@@ -156,13 +156,15 @@ static ReadResult handle_pages(Reader *self)
         !get_payload_size(self, method, &size, &error)) {
         return reject(self, error);
     }
-    packet = packet_new(self->setup.pool, PACKET_PAGES, method->decode
-                        ? self->header.normal_pages * self->geometry.page_size
-                        : size);
-    fill_header(self, method, packet);
+    raw_size = method->decode
+               ? self->header.normal_pages * self->geometry.page_size : size;
     if (!exchange_reserve(self->setup.exchange, self->setup.in,
-                          packet_get_footprint(packet)) ||
-        read_payload(self, method, size, packet) != READ_MORE ||
+                          packet_footprint(raw_size))) {
+        return READ_FAILED;
+    }
+    packet = packet_new(self->setup.pool, PACKET_PAGES, raw_size);
+    fill_header(self, method, packet);
+    if (read_payload(self, method, size, packet) != READ_MORE ||
         !exchange_push(self->setup.exchange, self->setup.in,
                        g_steal_pointer(&packet))) {
         return READ_FAILED;
@@ -219,15 +221,15 @@ static ReadResult read_device_packet(Reader *self)
         !check_after_first_sync(self, &error)) {
         return reject(self, error);
     }
+    if (!exchange_reserve(self->setup.exchange, self->setup.in,
+                          packet_footprint(device.payload_size))) {
+        return READ_FAILED;
+    }
     packet = packet_new(self->setup.pool, PACKET_DEVICE_STATE,
                         device.payload_size);
     packet->device = device;
     packet->in_channel = self->setup.id;
     packet->in_packet = self->n_packets;
-    if (!exchange_reserve(self->setup.exchange, self->setup.in,
-                          packet_get_footprint(packet))) {
-        return READ_FAILED;
-    }
     if (!stream_read_full(self->setup.stream, packet->payload,
                           packet->payload_len, NULL, &error)) {
         return fail_stream(self, error);

@@ -6,6 +6,7 @@
 
 #include "daemon/migration-managed.h"
 #include "daemon/registry.h"
+#include "daemon/service.h"
 #include "daemon/tunnel.h"
 #include "daemon/units.h"
 #include "wire/link-frame.h"
@@ -421,6 +422,8 @@ static gboolean tick(void *data)
     Control *self = data;
 
     registry_tick(self->setup.daemon->registry);
+    service_status("%u migrations running",
+                   registry_count_running(self->setup.daemon->registry));
     return G_SOURCE_CONTINUE;
 }
 

@@ -39,6 +39,7 @@ typedef struct {
     GMutex lock;                /* guards all below; a leaf */
     GCond changed;
     bool closing;
+    bool cut;                   /* the streams there are were ended; no more */
     bool main_up;               /* connected, first bytes written */
     bool main_failed;
     bool main_closed;           /* by the destination */
@@ -147,20 +148,32 @@ static void *return_reader_thread(void *data)
 
     /* Also after a failure: see the top of this file. */
     while ((n = stream_read(self->main, buf, sizeof(buf), &error)) > 0) {
-        if (!exchange_return_push(self->setup.exchange, buf, n)) {
-            continue;
-        }
+        (void)exchange_return_push(self->setup.exchange, buf, n);
     }
     if (n < 0) {
         fail(self, "return path", error);
-    } else {
-        exchange_return_end(self->setup.exchange);
     }
+    exchange_return_end(self->setup.exchange);
     g_mutex_lock(&self->lock);
     self->main_closed = true;
     g_cond_broadcast(&self->changed);
     g_mutex_unlock(&self->lock);
     return NULL;
+}
+
+/* After shutdown has looked at the streams none may be added: nobody would end it. */
+static bool keep_main(EgressQemu *self, Stream *stream)
+{
+    bool kept;
+
+    g_mutex_lock(&self->lock);
+    kept = !self->cut;
+    self->main = kept ? stream : NULL;
+    g_mutex_unlock(&self->lock);
+    if (!kept) {
+        stream_free(stream);
+    }
+    return kept;
 }
 
 /* Connect and write the first bytes: one step, see above. */
@@ -170,14 +183,11 @@ static Stream *open_main(EgressQemu *self, const uint8_t *buf, size_t len)
     Stream *stream = open_stream(self, &error);
     bool up = false;
 
-    if (stream) {
-        g_mutex_lock(&self->lock);
-        self->main = stream;
-        g_mutex_unlock(&self->lock);
+    if (stream && keep_main(self, stream)) {
         start_thread(self, "out-return", return_reader_thread, self);
         up = write_main(self, stream, buf, len, &error);
     }
-    if (!up) {
+    if (error) {
         fail(self, "main channel", error);
     }
     g_mutex_lock(&self->lock);
@@ -237,7 +247,9 @@ static Stream *open_channel(EgressQemu *self, const Channel *channel)
         fail(self, "multifd", error);
     }
     g_mutex_lock(&self->lock);
-    if (stream) {
+    if (stream && self->cut) {
+        g_clear_pointer(&stream, stream_free);
+    } else if (stream) {
         g_ptr_array_add(self->streams, stream);
     }
     self->channels_up++;
@@ -384,6 +396,7 @@ static void shutdown_egress(Egress *egress)
         g_mutex_unlock(&self->lock);
         g_cancellable_cancel(self->cancellable);
         g_mutex_lock(&self->lock);
+        self->cut = true;
         if (self->main) {
             shutdown(stream_get_fd(self->main), SHUT_WR);
         }
@@ -411,13 +424,6 @@ static void join_threads(EgressQemu *self)
             return;
         }
         g_thread_join(thread);
-        /* One that came up after shutdown() looked. */
-        g_mutex_lock(&self->lock);
-        shutdown_channels(self);
-        if (self->main) {
-            stream_shutdown(self->main);
-        }
-        g_mutex_unlock(&self->lock);
     }
 }
 

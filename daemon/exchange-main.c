@@ -232,20 +232,6 @@ void exchange_main_end(Exchange *self)
     exchange_notify(self, EXCHANGE_EVENT_MAIN_ENDED);
 }
 
-bool exchange_main_wait(Exchange *self)
-{
-    bool ok;
-
-    g_mutex_lock(&self->lock);
-    while (!exchange_is_over(self) && !self->stats.main_ended &&
-           byte_ring_get_held(&self->main_ring) == 0) {
-        g_cond_wait(&self->main_data, &self->lock);
-    }
-    ok = !exchange_is_over(self);
-    g_mutex_unlock(&self->lock);
-    return ok;
-}
-
 gssize exchange_main_pull(Exchange *self, uint8_t *buf, size_t max, bool gated)
 {
     gssize n = -1;
@@ -321,7 +307,7 @@ const RamblockTable *exchange_wait_ramblocks(Exchange *self)
 
 /* ---- return path --------------------------------------------------------------- */
 
-static bool is_all_sent(const Exchange *self)
+bool exchange_is_all_sent(const Exchange *self)
 {
     return self->mode != EXCHANGE_MULTIFD ||
            (self->stats.held == 0 &&
@@ -333,7 +319,7 @@ static void wait_all_sent(Exchange *self)
 {
     int64_t deadline_us = g_get_monotonic_time() + SENT_WAIT_US;
 
-    while (!exchange_is_over(self) && !is_all_sent(self) &&
+    while (!exchange_is_over(self) && !exchange_is_all_sent(self) &&
            g_cond_wait_until(&self->space, &self->lock, deadline_us)) {
     }
 }
@@ -345,7 +331,7 @@ static void wait_all_sent(Exchange *self)
 static bool check_shut(Exchange *self, GError **error)
 {
     wait_all_sent(self);
-    if (is_all_sent(self)) {
+    if (exchange_is_all_sent(self)) {
         return true;
     }
     g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,

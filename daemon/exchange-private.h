@@ -66,6 +66,8 @@ void exchange_decide_locked(Exchange *self, ExchangeMode mode);
 /* Closes the open epoch if it can be; wakes whom that concerns. */
 void exchange_try_close_locked(Exchange *self);
 
+/* No packet is held, and every SYNC that may be written is. */
+bool exchange_is_all_sent(const Exchange *self);
 /* SYNCs by which the markers up to that number may go. */
 uint64_t exchange_get_open_markers(const Exchange *self);
 

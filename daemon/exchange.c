@@ -250,7 +250,9 @@ ExchangeMode exchange_wait_decided(Exchange *self, unsigned *ret_channels_in,
            !(self->mode == EXCHANGE_MULTIFD && self->settled)) {
         g_cond_wait(&self->state, &self->lock);
     }
-    mode = exchange_is_over(self) ? EXCHANGE_UNDECIDED : self->mode;
+    /* What is known is told even when it is over: an abort needs it. */
+    mode = self->mode == EXCHANGE_MULTIFD && !self->settled
+           ? EXCHANGE_UNDECIDED : self->mode;
     *ret_channels_in = self->barrier.n_in;
     memcpy(ret_uuid, self->uuid, MULTIFD_UUID_SIZE);
     g_mutex_unlock(&self->lock);
@@ -284,6 +286,7 @@ void exchange_get_snapshot(Exchange *self, ExchangeSnapshot *ret)
     ret->markers = self->markers_passed;
     ret->main_drained = ret->main_ended &&
                         byte_ring_get_held(&self->main_ring) == 0;
+    ret->all_sent = exchange_is_all_sent(self);
     ret->return_path = main_stream_has_return_path(self->main);
     ret->opaque = main_stream_is_opaque(self->main);
     ret->postcopy = self->postcopy;

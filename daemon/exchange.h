@@ -111,7 +111,7 @@ const RamblockTable *exchange_wait_ramblocks(Exchange *self);
 
 /*
  * Before the payload is read: waits for the epoch to be open for @in, and until
- * @footprint bytes (packet_get_footprint()) fit the share.  Then push what was
+ * @footprint bytes (packet_footprint()) fit the share.  Then push what was
  * reserved; it does not wait and takes @packet.
  */
 bool exchange_reserve(Exchange *self, unsigned in, uint64_t footprint);
@@ -162,9 +162,6 @@ void exchange_main_end(Exchange *self);
 /* Waits for bytes; 0: the stream has ended.  @gated: stop before markers whose
  * SYNC is not yet out. */
 gssize exchange_main_pull(Exchange *self, uint8_t *buf, size_t max, bool gated);
-/* Waits until there is a first byte (or an end) to pull. */
-bool exchange_main_wait(Exchange *self);
-
 /* SHUT 0 while anything of the guest is still in our hands fails the migration
  * and is not passed on: the destination has not got what it says it has. */
 bool exchange_return_push(Exchange *self, const uint8_t *buf, size_t len);
@@ -208,6 +205,7 @@ typedef struct {
     bool shut, shut_delivered;  /* seen; written towards the source */
     uint32_t shut_value;
     bool main_drained;          /* ended, and all of it pulled */
+    bool all_sent;              /* no packet held, every SYNC written */
     bool opaque;                /* main stream not followed any further */
     bool postcopy;              /* POSTCOPY_RUN has passed */
     uint8_t uuid[MULTIFD_UUID_SIZE];

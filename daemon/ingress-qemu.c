@@ -70,7 +70,8 @@ static void *main_reader_thread(void *data)
         if (n < 0) {
             g_prefix_error(&error, "main channel: from the source QEMU: ");
             exchange_fail(exchange, error);
-        } else if (n == 0) {
+        }
+        if (n <= 0) {
             exchange_main_end(exchange);
         }
         more = n > 0 && exchange_main_push(exchange, buf, n);

@@ -33,7 +33,9 @@ static bool start_tls(Listener *self, Stream *stream, GError **error)
                             self->setup.handshake_ms, error);
 }
 
-static bool classify(Stream *stream, Arrival *arrival, GError **error)
+/* *ret_bad_init: it is no stranger, it says that it is a multifd channel. */
+static bool classify(Stream *stream, Arrival *arrival, bool *ret_bad_init,
+                     GError **error)
 {
     uint8_t buf[MULTIFD_INIT_SIZE];
     uint32_t magic;
@@ -54,20 +56,11 @@ static bool classify(Stream *stream, Arrival *arrival, GError **error)
                     magic >> 16 == 0x1603 ? "; is the other end using TLS?" : "");
         return false;
     }
-    return stream_read_full(stream, buf + 4, sizeof(buf) - 4, NULL, error) &&
-           multifd_init_decode(buf, &arrival->init, error);
-}
-
-static bool take_in(Listener *self, Stream *stream, Arrival *arrival,
-                    GError **error)
-{
-    stream_set_timeouts(stream, self->setup.first_bytes_ms,
-                        self->setup.handshake_ms);
-    if (!start_tls(self, stream, error) || !classify(stream, arrival, error)) {
+    if (!stream_read_full(stream, buf + 4, sizeof(buf) - 4, NULL, error)) {
         return false;
     }
-    stream_set_timeouts(stream, 0, 0);
-    return true;
+    *ret_bad_init = !multifd_init_decode(buf, &arrival->init, error);
+    return !*ret_bad_init;
 }
 
 static bool handle(AcceptorIntake *intake, Stream **stream, void *data,
@@ -75,9 +68,19 @@ static bool handle(AcceptorIntake *intake, Stream **stream, void *data,
 {
     Listener *self = data;
     Arrival arrival = { 0 };
-    bool ok = take_in(self, *stream, &arrival, error) &&
-              acceptor_identified(intake, error);
+    GError *refusal = NULL;
+    bool bad_init = false;
+    /* The acceptor bounds the time of all this. */
+    bool ok = start_tls(self, *stream, &refusal) &&
+              classify(*stream, &arrival, &bad_init, &refusal) &&
+              acceptor_identified(intake, &refusal);
 
+    if (bad_init && self->setup.refused) {
+        self->setup.refused(refusal, self->setup.data);
+    }
+    if (refusal) {
+        g_propagate_error(error, refusal);
+    }
     if (ok) {
         arrival.stream = g_steal_pointer(stream);
         ok = self->setup.handler(&arrival, self->setup.data, error);

@@ -32,7 +32,8 @@ typedef struct {
     unsigned handshake_ms;
     unsigned first_bytes_ms;
     ListenerHandler handler;
-    /* NULL, or called when a connection said what no QEMU says (WIRE_ERROR). */
+    /* NULL, or called when a connection said it was a multifd channel, but not
+     * as any QEMU says it. */
     void (*refused)(const GError *error, void *data);
     void *data;
 } ListenerSetup;

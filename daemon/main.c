@@ -19,7 +19,13 @@
 #include "daemon/service.h"
 #include "daemon/tunnel.h"
 
-enum { EXIT_STARTUP = 1, EXIT_USAGE = 2, BACKLOG = 128, CONTROL_MODE = 0660 };
+enum {
+    EXIT_STARTUP = 1,
+    EXIT_USAGE = 2,
+    BACKLOG = 128,
+    CONTROL_MODE = 0660,
+    LAST_EVENTS_US = 200 * 1000,
+};
 
 typedef struct {
     char *config_file;
@@ -277,6 +283,16 @@ static bool start(Service *self, GError **error)
            start_control(self, error);
 }
 
+/* Not for longer than clients that go on talking would like. */
+static void send_last_events(void)
+{
+    int64_t deadline_us = g_get_monotonic_time() + LAST_EVENTS_US;
+
+    while (g_main_context_iteration(NULL, FALSE) &&
+           g_get_monotonic_time() < deadline_us) {
+    }
+}
+
 /* Reverse of start(); whatever of it there is. */
 static void stop(Service *self)
 {
@@ -286,14 +302,13 @@ static void stop(Service *self)
         self->config->control->kind == ADDRESS_UNIX) {
         unlink(self->config->control->host);
     }
+    send_last_events();
+    control_free(self->control);
     if (self->tunnels) {
         g_ptr_array_unref(self->tunnels);
     }
     registry_join(self->daemon.registry);
-    /* The last events, to whoever still listens. */
-    while (g_main_context_iteration(NULL, FALSE)) {
-    }
-    control_free(self->control);
+    send_last_events();     /* to nobody any more: frees them */
     g_hash_table_unref(self->daemon.peer_limiters);
     limiter_unref(self->daemon.limiter);
     registry_free(self->daemon.registry);

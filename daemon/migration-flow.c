@@ -18,7 +18,17 @@ static Flow fail_flow(GError **error, const char *text)
     return FLOW_FAILED;
 }
 
-static Flow judge_snapshot(const ExchangeSnapshot *now, GError **error)
+/* Without a return path: has all of it been written, not only taken?  Over a link
+ * the far daemon judges that, and says so to `finish`. */
+static bool is_all_delivered(const Migration *self, const ExchangeSnapshot *now)
+{
+    return now->main_drained && now->all_sent &&
+           ((self->link && self->role == MIGRATION_SOURCE) ||
+            now->main_delivered == now->main_in);
+}
+
+static Flow judge_snapshot(const Migration *self, const ExchangeSnapshot *now,
+                           GError **error)
 {
     if (now->shut && now->shut_value != 0 && now->shut_delivered) {
         g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_FAILED,
@@ -30,7 +40,7 @@ static Flow judge_snapshot(const ExchangeSnapshot *now, GError **error)
         return now->shut_delivered ? FLOW_TAKEN_OVER : FLOW_RUNNING;
     }
     if (now->return_ended) {
-        return !now->return_path && now->main_drained
+        return !now->return_path && is_all_delivered(self, now)
                ? FLOW_TAKEN_OVER
                : fail_flow(error, "destination QEMU closed its main channel "
                            "before it took over the guest");
@@ -59,7 +69,7 @@ Flow migration_judge_flow(Migration *self, GError **error)
         g_propagate_error(error, failure);
         return FLOW_FAILED;
     }
-    flow = judge_snapshot(&now, error);
+    flow = judge_snapshot(self, &now, error);
     if (flow == FLOW_TAKEN_OVER) {
         g_mutex_lock(&self->lock);
         self->taken_over = true;

@@ -5,6 +5,8 @@
 #include "daemon/link-lane.h"
 #include "qmp/message.h"
 
+enum { CONTROL_WAITING_MAX = 64 };
+
 /* ---- news of the main lane --------------------------------------------------------- */
 
 /* At once, in the reader's thread: the end of the link follows, and would be
@@ -21,13 +23,37 @@ static void note_abort(Migration *self, JsonObject *object)
     g_mutex_unlock(&self->lock);
 }
 
+/* Whoever sends more than our thread can take is told off, not stored. */
+static bool is_flood(Migration *self)
+{
+    bool flood = g_atomic_int_add(&self->control_waiting, 1) >= CONTROL_WAITING_MAX;
+
+    if (flood) {
+        g_atomic_int_dec_and_test(&self->control_waiting);
+        g_mutex_lock(&self->lock);
+        if (self->exchange) {
+            exchange_fail(self->exchange, g_error_new(
+                MIGRATION_ERROR, MIGRATION_ERROR_FAILED,
+                "peer %s: got more than %d control messages at once",
+                self->peer->name, CONTROL_WAITING_MAX));
+        }
+        g_mutex_unlock(&self->lock);
+    }
+    return flood;
+}
+
 static void post_control(JsonObject *object, void *data)
 {
-    Message *message = g_new0(Message, 1);
+    Message *message;
 
     if (object) {
         note_abort(data, object);
+        if (is_flood(data)) {
+            json_object_unref(object);
+            return;
+        }
     }
+    message = g_new0(Message, 1);
     message->kind = object ? MESSAGE_CONTROL : MESSAGE_LINK_ENDED;
     message->object = object;
     migration_post(data, message);
@@ -165,14 +191,15 @@ static bool read_grant(JsonObject *answer, LinkGrant *ret, GError **error)
 }
 
 static JsonObject *request(Migration *self, const char *name,
-                           JsonObject *arguments, GError **error)
+                           JsonObject *arguments, GCancellable *cancellable,
+                           GError **error)
 {
     const ConfigTimeouts *timeouts = &self->config->timeouts;
 
     /* The peer may have to ask its QEMU several things for this. */
     return link_main_request(self->link, name, arguments,
                              timeouts->handshake_ms + 3 * timeouts->qmp_ms,
-                             self->cancellable, error);
+                             cancellable, error);
 }
 
 bool migration_link_prepare(Migration *self, unsigned lanes,
@@ -192,7 +219,7 @@ bool migration_link_prepare(Migration *self, unsigned lanes,
         return false;
     }
     make_main(self, stream, true);
-    answer = request(self, "prepare", arguments, error);
+    answer = request(self, "prepare", arguments, self->cancellable, error);
     if (!answer || !read_grant(answer, ret, error)) {
         g_prefix_error(error, "peer %s: ", self->peer->name);
         return false;
@@ -222,9 +249,11 @@ bool migration_link_open(Migration *self, unsigned lanes,
 }
 
 bool migration_link_call(Migration *self, const char *name,
-                         JsonObject *arguments, GError **error)
+                         JsonObject *arguments, GCancellable *cancellable,
+                         GError **error)
 {
-    g_autoptr(JsonObject) answer = request(self, name, arguments, error);
+    g_autoptr(JsonObject) answer = request(self, name, arguments, cancellable,
+                                           error);
 
     if (!answer) {
         g_prefix_error(error, "peer %s: %s: ", self->peer->name, name);

@@ -35,9 +35,11 @@ bool migration_link_prepare(Migration *self, unsigned lanes,
 bool migration_link_open(Migration *self, unsigned lanes,
                          const LinkGrant *grant, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
-/* A request with the usual timeout; the answer is dropped. */
+/* A request with the usual timeout; the answer is dropped.  @cancellable NULL: a
+ * cancel that comes too late must not end it. */
 bool migration_link_call(Migration *self, const char *name,
-                         JsonObject *arguments, GError **error)
+                         JsonObject *arguments, GCancellable *cancellable,
+                         GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
 /* Destination side: take over an accepted main lane. */

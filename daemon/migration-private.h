@@ -40,7 +40,7 @@ typedef struct {
     ExchangeEvent event;
     char *name;
     JsonObject *object;
-    int64_t timestamp_us;
+    int64_t received_us;    /* monotonic; of MESSAGE_QMP */
 } Message;
 
 void message_free(Message *self);
@@ -69,6 +69,7 @@ struct Migration {
     GAsyncQueue *messages;
     GCancellable *cancellable;      /* ends whatever the thread waits for */
     int64_t start_us;               /* monotonic */
+    gint control_waiting;           /* atomic: the peer's messages in the queue */
     uint64_t memory;                /* share, bytes */
 
     GThread *thread;
@@ -108,6 +109,8 @@ void migration_add_warning(Migration *self, const char *format, ...)
 void migration_set_uuid(Migration *self, const char *uuid);
 /* Takes @status. */
 void migration_set_qemu_status(Migration *self, QemuMigrateStatus *status);
+/* Asked to, and not too late. */
+bool migration_is_cancelled(Migration *self);
 void migration_set_downtime(Migration *self, int64_t downtime_ms);
 
 /* The exchange, with this migration as observer.  @setup's memory and observer

@@ -18,7 +18,8 @@
 
 enum {
     TICK_MS = 200,
-    FINISH_MS = 10 * 1000,      /* for the source's side to say `finish` */
+    FINISH_MS = 120 * 1000,     /* for the source's side to say `finish`; a peer
+                                   that is gone is noticed by its heartbeats */
 };
 
 typedef struct {
@@ -159,19 +160,40 @@ static JsonObject *do_open(Target *self, JsonObject *args, GError **error)
            target_qemu_open(self->qemu, error) ? json_object_new() : NULL;
 }
 
+/* A `cont` before the guest is complete would let it start by itself. */
+static bool check_arrived(Target *self, const char *request, GError **error)
+{
+    ExchangeSnapshot now = { 0 };
+
+    if (self->migration->exchange) {
+        exchange_get_snapshot(self->migration->exchange, &now);
+    }
+    if ((now.shut && now.shut_value == 0) ||
+        (now.return_ended && !now.return_path && now.main_drained)) {
+        return true;
+    }
+    g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
+                "%s: allowed only once the destination has taken over",
+                request);
+    return false;
+}
+
 static JsonObject *do_resume(Target *self, JsonObject *args, GError **error)
 {
     bool start = true;
 
     qmp_message_get_bool(args, "start", &start);
-    return check_managed(self, "resume", error)
+    return check_managed(self, "resume", error) &&
+           check_arrived(self, "resume", error)
            ? target_qemu_resume(self->qemu, start, error) : NULL;
 }
 
 static JsonObject *do_finish(Target *self, JsonObject *args, GError **error)
 {
     (void)args;
-    (void)error;
+    if (!check_arrived(self, "finish", error)) {
+        return NULL;
+    }
     self->finished = true;
     if (self->qemu) {
         target_qemu_put_back(self->qemu);
@@ -238,7 +260,7 @@ static bool handle_event(Target *self, const char *name, JsonObject *message,
 {
     JsonObject *data = qmp_message_get_object(message, "data");
 
-    if (strcmp(name, "abort") == 0) {
+    if (strcmp(name, "abort") == 0 && !self->migration->exchange) {
         g_propagate_error(error, migration_link_abort_error(self->migration,
                                                             message));
         return false;
@@ -306,7 +328,7 @@ static bool wait_prepared(Target *self, GError **error)
                         migration->peer->name);
             return false;
         }
-        if (g_get_monotonic_time() > deadline_us) {
+        if (!self->prepared && g_get_monotonic_time() > deadline_us) {
             g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_FAILED,
                         "link to %s: got no prepare within %u ms",
                         migration->peer->name,
@@ -369,14 +391,18 @@ static bool run(Migration *migration, void *data, GError **error)
 {
     Target *self = data;
     GError *failure = NULL;
+    ExchangeSnapshot last = { 0 };
 
     self->migration = migration;
     migration_link_take_main(migration, g_steal_pointer(&self->stream));
     if (!wait_prepared(self, &failure) || !follow(self, &failure)) {
+        if (migration->exchange) {
+            exchange_get_snapshot(migration->exchange, &last);
+        }
         migration_link_abort(migration, failure);
         migration_tear_down(migration);
         if (self->qemu) {
-            target_qemu_give_up(self->qemu, failure);
+            target_qemu_give_up(self->qemu, last.main_out > 0);
         }
         g_propagate_error(error, failure);
         return false;
@@ -413,16 +439,18 @@ static bool take_main_lane(Daemon *daemon, Stream **stream,
     };
     g_autoptr(Migration) migration = migration_new(&setup);
 
+    /* Refuse before the hello is answered, so that the reason gets through. */
+    if (!migration_enter(migration, error)) {
+        free_target(target);
+        return false;
+    }
     if (!link_lane_accept(*stream, daemon->config->name, error)) {
+        migration_leave(migration);
         free_target(target);
         return false;
     }
     target->stream = g_steal_pointer(stream);
-    if (!migration_start(migration, error)) {
-        *stream = g_steal_pointer(&target->stream);
-        free_target(target);
-        return false;
-    }
+    migration_launch(migration);
     return true;
 }
 
@@ -442,6 +470,7 @@ bool migration_target_take_lane(Daemon *daemon, Stream **stream,
                     hello->migration);
         return false;
     }
-    return link_lane_accept(*stream, daemon->config->name, error) &&
+    return migration_check_lane(migration, hello->lane, peer, error) &&
+           link_lane_accept(*stream, daemon->config->name, error) &&
            migration_take_lane(migration, stream, hello->lane, peer, error);
 }

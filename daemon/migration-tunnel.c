@@ -10,11 +10,6 @@
 
 enum { TICK_MS = 200 };
 
-typedef struct {
-    const ConfigTunnel *tunnel;
-    Listener *listener;
-} TunnelRun;
-
 bool migration_tunnel_connect(Migration *self, const ConfigTunnel *tunnel,
                               Limiter *limiter, GError **error)
 {
@@ -55,43 +50,48 @@ static bool open_link(Migration *self, const ConfigTunnel *tunnel,
            migration_link_open(self, lanes, &grant, error);
 }
 
-static Flow handle_message(Migration *self, const Message *message,
-                           GError **error)
-{
-    if (message->kind == MESSAGE_CONTROL) {
-        const char *event = json_object_get_string_member_with_default(
-            message->object, "event", "");
-
-        if (strcmp(event, "abort") == 0) {
-            exchange_fail(self->exchange,
-                          migration_link_abort_error(self, message->object));
-        }
-    }
-    return migration_follow(self, message, error);
-}
-
 static bool follow(Migration *self, GError **error)
 {
     Flow flow = FLOW_RUNNING;
 
+    self->idle_since_us = g_get_monotonic_time();
     while (flow == FLOW_RUNNING) {
         g_autoptr(Message) message = migration_wait(self, TICK_MS);
 
-        flow = handle_message(self, message, error);
+        flow = migration_follow(self, message, error);
     }
     return flow == FLOW_TAKEN_OVER;
 }
 
+/* With SHUT 0 it has arrived whatever the peer says; without a return path only
+ * the peer knows. */
+static bool finish(Migration *self, GError **error)
+{
+    GError *failure = NULL;
+    ExchangeSnapshot now;
+
+    if (migration_link_call(self, "finish", NULL, NULL, &failure)) {
+        return true;
+    }
+    exchange_get_snapshot(self->exchange, &now);
+    if (!now.shut) {
+        g_propagate_error(error, failure);
+        return false;
+    }
+    migration_add_warning(self, "%s", failure->message);
+    g_error_free(failure);
+    return true;
+}
+
 static bool run(Migration *self, void *data, GError **error)
 {
-    TunnelRun *run = data;
+    const ConfigTunnel *tunnel = data;
     GError *failure = NULL;
     bool ok;
 
-    self->idle_since_us = g_get_monotonic_time();
-    ok = run->tunnel->connect
-         ? migration_tunnel_connect(self, run->tunnel, self->limiter, &failure)
-         : open_link(self, run->tunnel, &failure);
+    ok = tunnel->connect
+         ? migration_tunnel_connect(self, tunnel, self->limiter, &failure)
+         : open_link(self, tunnel, &failure);
     ok = ok && follow(self, &failure);
     if (!ok) {
         migration_link_abort(self, failure);
@@ -99,18 +99,11 @@ static bool run(Migration *self, void *data, GError **error)
         return false;
     }
     migration_wait_source_closed(self);
-    if (self->link && !migration_link_call(self, "finish", NULL, &failure)) {
-        /* It has arrived all the same. */
-        migration_add_warning(self, "%s", failure->message);
-        g_error_free(failure);
-    }
-    return true;
+    return !self->link || finish(self, error);
 }
 
-static Migration *make(Daemon *daemon, const ConfigTunnel *tunnel,
-                       Listener *listener)
+static Migration *make(Daemon *daemon, const ConfigTunnel *tunnel)
 {
-    TunnelRun *run_data = g_new(TunnelRun, 1);
     MigrationSetup setup = {
         .daemon = daemon,
         .kind = MIGRATION_TUNNEL,
@@ -121,18 +114,16 @@ static Migration *make(Daemon *daemon, const ConfigTunnel *tunnel,
         .rate = tunnel->rate,
         .weight = tunnel->weight,
         .body = run,
-        .data = run_data,
-        .destroy = g_free,
+        .data = (void *)tunnel,
     };
 
-    *run_data = (TunnelRun) { tunnel, listener };
     return migration_new(&setup);
 }
 
 Migration *migration_tunnel_start(Daemon *daemon, const ConfigTunnel *tunnel,
                                   Listener *listener, GError **error)
 {
-    g_autoptr(Migration) self = make(daemon, tunnel, listener);
+    g_autoptr(Migration) self = make(daemon, tunnel);
     ExchangeSetup exchange = {
         .memory = MIGRATION_QUEUE_MEMORY,
         .main_ring = MIGRATION_MAIN_RING,
@@ -142,7 +133,6 @@ Migration *migration_tunnel_start(Daemon *daemon, const ConfigTunnel *tunnel,
     migration_set_ingress(self, ingress_qemu_new(self->exchange, listener));
     if (!migration_start(self, error)) {
         migration_tear_down(self);
-        g_free(self->data);
         return NULL;
     }
     return g_steal_pointer(&self);

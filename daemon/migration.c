@@ -53,6 +53,9 @@ Message *migration_wait(Migration *self, unsigned timeout_ms)
     Message *message = g_async_queue_timeout_pop(self->messages,
                                                  timeout_ms * 1000ULL);
 
+    if (message && message->kind == MESSAGE_CONTROL) {
+        g_atomic_int_dec_and_test(&self->control_waiting);
+    }
     return message ? message : g_new0(Message, 1);
 }
 
@@ -161,6 +164,16 @@ void migration_set_qemu_status(Migration *self, QemuMigrateStatus *status)
     self->qemu = status;
     g_mutex_unlock(&self->lock);
     qemu_migrate_status_free(old);
+}
+
+bool migration_is_cancelled(Migration *self)
+{
+    bool cancelled;
+
+    g_mutex_lock(&self->lock);
+    cancelled = self->cancel_asked && !self->taken_over;
+    g_mutex_unlock(&self->lock);
+    return cancelled;
 }
 
 void migration_set_downtime(Migration *self, int64_t downtime_ms)
@@ -273,20 +286,40 @@ void migration_refuse_connection(Migration *self, const GError *error)
     g_mutex_unlock(&self->lock);
 }
 
+static bool check_lane_locked(const Migration *self, unsigned lane,
+                              const ConfigPeer *peer, GError **error)
+{
+    if (peer == self->peer && self->ingress &&
+        self->role == MIGRATION_DESTINATION) {
+        return true;
+    }
+    g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
+                "lane %u: no migration %s of this peer takes lanes now",
+                lane, self->id);
+    return false;
+}
+
+bool migration_check_lane(Migration *self, unsigned lane,
+                          const ConfigPeer *peer, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    ok = check_lane_locked(self, lane, peer, error);
+    g_mutex_unlock(&self->lock);
+    return ok;
+}
+
 bool migration_take_lane(Migration *self, Stream **stream, unsigned lane,
                          const ConfigPeer *peer, GError **error)
 {
-    bool ok = false;
+    bool ok;
 
     g_mutex_lock(&self->lock);
-    if (peer != self->peer || !self->ingress ||
-        self->role != MIGRATION_DESTINATION) {
-        g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
-                    "lane %u: no migration %s of this peer takes lanes now",
-                    lane, self->id);
-    } else if (ingress_link_take(self->ingress, *stream, lane, error)) {
+    ok = check_lane_locked(self, lane, peer, error) &&
+         ingress_link_take(self->ingress, *stream, lane, error);
+    if (ok) {
         *stream = NULL;
-        ok = true;
     }
     g_mutex_unlock(&self->lock);
     return ok;
@@ -359,12 +392,13 @@ static void *migration_thread(void *data)
     self->state = state;
     g_mutex_unlock(&self->lock);
 
-    log_end(self, state, error);
-    emit_state(self, state, error);
     if (self->destroy) {
         self->destroy(self->data);
     }
     registry_end(self->daemon->registry, self, self->memory);
+    /* Only now: who hears it may begin the next one of this VM. */
+    log_end(self, state, error);
+    emit_state(self, state, error);
     g_mutex_lock(&self->lock);
     self->thread_ended = true;
     g_cond_broadcast(&self->ended);
@@ -373,13 +407,30 @@ static void *migration_thread(void *data)
     return NULL;
 }
 
+bool migration_enter(Migration *self, GError **error)
+{
+    return registry_add(self->daemon->registry, self, &self->memory, error);
+}
+
+void migration_leave(Migration *self)
+{
+    registry_end(self->daemon->registry, self, self->memory);
+}
+
+void migration_launch(Migration *self)
+{
+    migration_ref(self);
+    g_mutex_lock(&self->lock);
+    self->thread = g_thread_new("migration", migration_thread, self);
+    g_mutex_unlock(&self->lock);
+}
+
 bool migration_start(Migration *self, GError **error)
 {
-    if (!registry_add(self->daemon->registry, self, &self->memory, error)) {
+    if (!migration_enter(self, error)) {
         return false;
     }
-    migration_ref(self);
-    self->thread = g_thread_new("migration", migration_thread, self);
+    migration_launch(self);
     return true;
 }
 
@@ -431,21 +482,6 @@ void migration_set_rate(Migration *self, uint64_t rate_bytes_per_s)
 const char *migration_get_id(const Migration *self)
 {
     return self->id;
-}
-
-const char *migration_get_name(const Migration *self)
-{
-    return self->name;
-}
-
-MigrationKind migration_get_kind(const Migration *self)
-{
-    return self->kind;
-}
-
-const ConfigPeer *migration_get_peer(const Migration *self)
-{
-    return self->peer;
 }
 
 MigrationState migration_get_state(Migration *self)

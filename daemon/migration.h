@@ -67,8 +67,13 @@ Migration *migration_ref(Migration *self);
 void migration_unref(Migration *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Migration, migration_unref)
 
-/* Registers it and starts its thread.  Fails when there are too many already,
- * the VM or tunnel is busy, or memory is used up; then it never ran. */
+/* Registers it.  Fails when there are too many already, the VM or tunnel is busy,
+ * or memory is used up.  Then either launch its thread, or leave again. */
+bool migration_enter(Migration *self, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+void migration_launch(Migration *self);
+void migration_leave(Migration *self);
+/* Enter and launch. */
 bool migration_start(Migration *self, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
@@ -78,9 +83,6 @@ bool migration_cancel(Migration *self, GError **error)
 void migration_set_rate(Migration *self, uint64_t rate_bytes_per_s);
 
 const char *migration_get_id(const Migration *self);
-const char *migration_get_name(const Migration *self);
-MigrationKind migration_get_kind(const Migration *self);
-const ConfigPeer *migration_get_peer(const Migration *self);
 MigrationState migration_get_state(Migration *self);
 
 /* As query-migrations has it. */
@@ -95,6 +97,10 @@ bool migration_take_arrival(Migration *self, Arrival *arrival, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 /* A connection to its listener said what no QEMU says. */
 void migration_refuse_connection(Migration *self, const GError *error);
+/* Whether it takes lanes of @peer now; then the hello may be answered. */
+bool migration_check_lane(Migration *self, unsigned lane,
+                          const ConfigPeer *peer, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
 /* Takes *stream on success, and sets it to NULL. */
 bool migration_take_lane(Migration *self, Stream **stream, unsigned lane,
                          const ConfigPeer *peer, GError **error)

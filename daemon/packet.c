@@ -2,13 +2,13 @@
 #include "daemon/packet.h"
 
 /*
- * Only payloads above half the size of a full packet are pooled: a guest that
- * sends many short packets must not make us hold a full buffer for each.
+ * Only nearly full packets are pooled, most are: short ones must not make us hold
+ * a full buffer for each, nor more than the footprint that others reckon with.
  */
 enum {
-    POOLED_MIN = MULTIFD_PACKET_SIZE / 2,
+    POOLED_MIN = MULTIFD_PACKET_SIZE / 8 * 7,
     POOLED_SIZE = MULTIFD_PACKET_SIZE,
-    POOL_KEEP = 64,                     /* idle buffers kept per migration */
+    POOL_KEEP = 16,                     /* idle buffers kept per migration */
 };
 
 struct PacketPool {
@@ -72,6 +72,12 @@ static bool is_pooled(uint32_t capacity)
     return capacity == POOLED_SIZE;
 }
 
+static uint32_t get_capacity(uint32_t payload_len)
+{
+    return payload_len > POOLED_MIN && payload_len <= POOLED_SIZE
+           ? POOLED_SIZE : payload_len;
+}
+
 Packet *packet_new(PacketPool *pool, PacketKind kind, uint32_t payload_len)
 {
     Packet *self = g_malloc(sizeof(*self));
@@ -81,11 +87,10 @@ Packet *packet_new(PacketPool *pool, PacketKind kind, uint32_t payload_len)
         .payload_len = payload_len,
         .pool = packet_pool_ref(pool),
     };
-    if (payload_len > POOLED_MIN && payload_len <= POOLED_SIZE) {
-        self->capacity = POOLED_SIZE;
+    self->capacity = get_capacity(payload_len);
+    if (is_pooled(self->capacity)) {
         self->payload = pool_get(pool);
     } else if (payload_len > 0) {
-        self->capacity = payload_len;
         self->payload = g_malloc(payload_len);
     }
     return self;
@@ -106,6 +111,11 @@ void packet_free(Packet *self)
     }
     packet_pool_unref(self->pool);
     g_free(self);
+}
+
+uint64_t packet_footprint(uint32_t payload_len)
+{
+    return sizeof(Packet) + get_capacity(payload_len);
 }
 
 uint64_t packet_get_footprint(const Packet *self)

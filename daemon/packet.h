@@ -59,7 +59,8 @@ Packet *packet_new(PacketPool *pool, PacketKind kind, uint32_t payload_len);
 void packet_free(Packet *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Packet, packet_free)
 
-/* Bytes of memory that it holds. */
+/* Bytes of memory that a packet with such a payload will hold; that it holds. */
+uint64_t packet_footprint(uint32_t payload_len);
 uint64_t packet_get_footprint(const Packet *self);
 
 #endif

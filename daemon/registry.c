@@ -212,17 +212,21 @@ void registry_end(Registry *self, Migration *migration, uint64_t memory)
 
 /* ---- looking ---------------------------------------------------------------------- */
 
+/* The newest; of a daemon that is its own peer, the source side, which paces. */
 static Migration *find_in(GPtrArray *list, const char *id, bool names)
 {
+    Migration *found = NULL;
+
     for (unsigned i = list->len; i > 0; i--) {
         Migration *migration = g_ptr_array_index(list, i - 1);
 
-        if (strcmp(migration->id, id) == 0 ||
-            (names && strcmp(migration->name, id) == 0)) {
-            return migration_ref(migration);
+        if ((strcmp(migration->id, id) == 0 ||
+             (names && strcmp(migration->name, id) == 0)) &&
+            (!found || found->role == MIGRATION_DESTINATION)) {
+            found = migration;
         }
     }
-    return NULL;
+    return found ? migration_ref(found) : NULL;
 }
 
 Migration *registry_find(Registry *self, const char *id_or_name)

@@ -31,8 +31,9 @@ void target_qemu_put_back(TargetQemu *self);
  * is known to run here, else an error that says how to go on. */
 bool target_qemu_check_unfinished(TargetQemu *self, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
-/* It failed with @reason, everything is torn down: put back what can be. */
-void target_qemu_give_up(TargetQemu *self, const GError *reason);
+/* It failed, everything is torn down: put back what can be.  @begun: the
+ * destination was sent something. */
+void target_qemu_give_up(TargetQemu *self, bool begun);
 void target_qemu_free(TargetQemu *self);
 
 #endif
