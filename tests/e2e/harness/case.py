@@ -77,11 +77,13 @@ def wait_for(probe, what, timeout=10, every=0.01):
 class Options:
     """What the command line of the run said; the same for all cases."""
 
-    def __init__(self, tree, build, qemu_src, qemu_dst):
+    def __init__(self, tree, build, qemu_src=None, qemu_dst=None,
+                 machine='pc-i440fx-7.2'):
         self.tree = tree
         self.build = build
         self.qemu_src = qemu_src
         self.qemu_dst = qemu_dst
+        self.machine = machine
         self.guest = os.path.join(build, 'tests/guest/guest.elf')
 
     def program(self, name):

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import stat
@@ -138,7 +139,7 @@ class Daemon(Process):
             text += ':log_path=' + self.path('report.sanitizer')
             return ':'.join(filter(None, [text, os.environ.get(name)]))
         return {'NOTIFY_SOCKET': self.notify.address,
-                'ASAN_OPTIONS': options('ASAN_OPTIONS', 'detect_leaks=1:exitcode=99'),
+                'ASAN_OPTIONS': options('ASAN_OPTIONS', 'detect_leaks=1:exitcode=99:quarantine_size_mb=4'),
                 'UBSAN_OPTIONS': options('UBSAN_OPTIONS', 'print_stacktrace=1:halt_on_error=1'),
                 'TSAN_OPTIONS': options('TSAN_OPTIONS', 'exitcode=99'),
                 **(env or {})}
@@ -173,9 +174,22 @@ class Daemon(Process):
 
     def assert_footprint(self, before, timeout=3):
         """Everything of a migration was freed (two may be spare, for GLib)."""
-        wait_for(lambda: self.n_fds() <= before[0] and self.n_threads() <= before[1] + 2,
-                 lambda: '%s: back to %d descriptors and %d threads, has %d and %d'
-                 % ((self.name,) + before + self.footprint()), timeout)
+        try:
+            wait_for(lambda: self.n_fds() <= before[0] and self.n_threads() <= before[1] + 2,
+                     lambda: '%s: back to %d descriptors and %d threads, has %d and %d'
+                     % ((self.name,) + before + self.footprint()), timeout)
+        except Failure:
+            self.log_stacks()
+            raise
+
+    def log_stacks(self):
+        """Where each of its threads is, if there is a debugger to tell."""
+        if not shutil.which('gdb'):
+            return
+        p = subprocess.run(['gdb', '-p', str(self.pid), '-batch', '-ex', 'thread apply all bt 12'],
+                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+        with open(self.path('stacks.log'), 'w') as f:
+            f.writelines(line + '\n' for line in p.stdout.splitlines() if line[:1] in '#T')
 
     # ---- the end ----
 

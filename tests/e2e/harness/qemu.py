@@ -63,7 +63,7 @@ class Qemu(Process):
     """One QEMU; its QMP is .qmp, its guest .guest, its files are in .dir."""
 
     def __init__(self, t, name, version=None, incoming=None, paused=False,
-                 machine='pc-i440fx-7.2', ram_kib=RAM_KIB, append=APPEND,
+                 machine=None, ram_kib=RAM_KIB, append=APPEND,
                  uuid=UUID, extra=()):
         directory = t.subdir(name)
         self.guest = Guest(directory, name)
@@ -75,7 +75,7 @@ class Qemu(Process):
         qmp_path = os.path.join(directory, 'qmp.sock')
         # A monitor serves one client at a time; a daemon gets its own.
         self.daemon_qmp = os.path.join(directory, 'daemon-qmp.sock')
-        args = [program, '-machine', machine, '-accel', 'tcg', '-m', '%dk' % ram_kib,
+        args = [program, '-machine', machine or t.options.machine, '-accel', 'tcg', '-m', '%dk' % ram_kib,
                 '-nodefaults', '-no-user-config', '-vga', 'none', '-display', 'none',
                 '-uuid', str(uuid_module.UUID(uuid)), '-kernel', kernel, '-append', append,
                 '-qmp', 'unix:%s,server=on,wait=off' % qmp_path,
