@@ -18,6 +18,8 @@
 #include "wire/error.h"
 #include "wire/method.h"
 
+enum { LOOK_MS = 100 };
+
 typedef struct {
     ChannelReaderSetup setup;
     MultifdGeometry geometry;
@@ -261,12 +263,33 @@ static ReadResult read_packet(Reader *self)
                                              : read_page_packet(self);
 }
 
+/*
+ * Until the main channel says how long headers are.  Its source may be gone
+ * meanwhile: nobody reads the channel yet, so nobody else would notice.
+ */
+static bool wait_geometry(Reader *self)
+{
+    bool over = false;
+
+    while (!exchange_wait_geometry_for(self->setup.exchange, LOOK_MS,
+                                       &self->geometry, &over)) {
+        if (over) {
+            return false;
+        }
+        if (stream_is_hung_up(self->setup.stream)) {
+            exchange_leave(self->setup.exchange, self->setup.in);
+            return false;
+        }
+    }
+    return true;
+}
+
 void channel_reader_run(const ChannelReaderSetup *setup)
 {
     g_autofree Reader *self = g_new(Reader, 1);
 
     *self = (Reader) { .setup = *setup };
-    if (exchange_wait_geometry(setup->exchange, &self->geometry)) {
+    if (wait_geometry(self)) {
         while (read_packet(self) == READ_MORE) {
             self->n_packets++;
         }

@@ -13,6 +13,7 @@
 enum {
     EVENTS_MAX = 8,
     SENT_WAIT_US = 2 * 1000 * 1000,
+    GEOMETRY_WAIT_MS = 60 * 1000,       /* a round of a wait without end */
 };
 
 /* What the parser found in one push, told to the observer without the lock. */
@@ -101,9 +102,7 @@ static bool handle_event(Exchange *self, const MainEvent *event,
         self->postcopy = true;
         break;
     case MAIN_EVENT_OPAQUE:
-        if (self->markers->len > 0) {
-            found_all_connected(self);
-        }
+        found_all_connected(self);
         g_cond_broadcast(&self->state);
         break;
     case MAIN_EVENT_RETURN_PATH:
@@ -257,18 +256,31 @@ gssize exchange_main_pull(Exchange *self, uint8_t *buf, size_t max, bool gated)
     return n;
 }
 
-bool exchange_wait_geometry(Exchange *self, MultifdGeometry *ret)
+bool exchange_wait_geometry_for(Exchange *self, unsigned timeout_ms,
+                                MultifdGeometry *ret, bool *ret_over)
 {
+    int64_t deadline_us = g_get_monotonic_time() + timeout_ms * 1000LL;
     bool ok;
 
     g_mutex_lock(&self->lock);
-    while (!exchange_is_over(self) && !self->configured) {
-        g_cond_wait(&self->state, &self->lock);
+    while (!exchange_is_over(self) && !self->configured &&
+           g_cond_wait_until(&self->state, &self->lock, deadline_us)) {
     }
-    ok = !exchange_is_over(self);
+    *ret_over = exchange_is_over(self);
+    ok = !*ret_over && self->configured;
     *ret = self->geometry;
     g_mutex_unlock(&self->lock);
     return ok;
+}
+
+bool exchange_wait_geometry(Exchange *self, MultifdGeometry *ret)
+{
+    bool over = false;
+
+    while (!over && !exchange_wait_geometry_for(self, GEOMETRY_WAIT_MS, ret,
+                                                &over)) {
+    }
+    return !over;
 }
 
 static GError *no_ramblocks_error(Exchange *self)

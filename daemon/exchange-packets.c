@@ -170,7 +170,7 @@ void exchange_settle(Exchange *self)
     }
 }
 
-static bool is_settle_due(const Exchange *self)
+bool exchange_is_settle_due(const Exchange *self)
 {
     return self->channels_expected == 0 &&
            (self->all_connected ||
@@ -183,7 +183,7 @@ bool exchange_wait_settle_needed(Exchange *self)
 
     g_mutex_lock(&self->lock);
     while (!exchange_is_over(self) && !self->settled &&
-           self->mode != EXCHANGE_MAIN_ONLY && !is_settle_due(self)) {
+           self->mode != EXCHANGE_MAIN_ONLY && !exchange_is_settle_due(self)) {
         g_cond_wait(&self->state, &self->lock);
     }
     needed = !exchange_is_over(self) && !self->settled &&

@@ -66,6 +66,8 @@ void exchange_decide_locked(Exchange *self, ExchangeMode mode);
 /* Closes the open epoch if it can be; wakes whom that concerns. */
 void exchange_try_close_locked(Exchange *self);
 
+/* The stream shows that every channel must have connected by now. */
+bool exchange_is_settle_due(const Exchange *self);
 /* No packet is held, and every SYNC that may be written is. */
 bool exchange_is_all_sent(const Exchange *self);
 /* SYNCs by which the markers up to that number may go. */

@@ -286,6 +286,9 @@ void exchange_get_snapshot(Exchange *self, ExchangeSnapshot *ret)
     ret->markers = self->markers_passed;
     ret->main_drained = ret->main_ended &&
                         byte_ring_get_held(&self->main_ring) == 0;
+    ret->begun = self->link_fed || self->settled ||
+                 self->mode == EXCHANGE_MAIN_ONLY ||
+                 exchange_is_settle_due(self);
     ret->all_sent = exchange_is_all_sent(self);
     ret->return_path = main_stream_has_return_path(self->main);
     ret->opaque = main_stream_is_opaque(self->main);

@@ -107,6 +107,9 @@ void exchange_settle(Exchange *self);
 
 /* Wait for what the main channel tells. */
 bool exchange_wait_geometry(Exchange *self, MultifdGeometry *ret);
+/* The same for a while: false also when the time is over, *ret_over tells. */
+bool exchange_wait_geometry_for(Exchange *self, unsigned timeout_ms,
+                                MultifdGeometry *ret, bool *ret_over);
 const RamblockTable *exchange_wait_ramblocks(Exchange *self);
 
 /*
@@ -205,6 +208,8 @@ typedef struct {
     bool shut, shut_delivered;  /* seen; written towards the source */
     uint32_t shut_value;
     bool main_drained;          /* ended, and all of it pulled */
+    bool begun;                 /* the stream has come so far that its channels
+                                   are known, or about to be */
     bool all_sent;              /* no packet held, every SYNC written */
     bool opaque;                /* main stream not followed any further */
     bool postcopy;              /* POSTCOPY_RUN has passed */

@@ -45,6 +45,10 @@ static Flow judge_snapshot(const Migration *self, const ExchangeSnapshot *now,
                : fail_flow(error, "destination QEMU closed its main channel "
                            "before it took over the guest");
     }
+    if (now->main_ended && !now->begun) {
+        return fail_flow(error, "source QEMU closed its main channel before "
+                         "the migration began");
+    }
     if (now->main_ended && now->return_path) {
         return fail_flow(error, "source QEMU closed its main channel before "
                          "the destination took over the guest");
@@ -172,6 +176,30 @@ static void check_idle(Migration *self)
     }
 }
 
+/* Multifd channels alone are no migration. */
+static void check_main(Migration *self)
+{
+    unsigned limit_ms = self->config->timeouts.first_bytes_ms;
+    ExchangeSnapshot now;
+
+    if (self->role == MIGRATION_DESTINATION ||
+        g_get_monotonic_time() - self->flow_start_us < limit_ms * 1000LL) {
+        return;
+    }
+    exchange_get_snapshot(self->exchange, &now);
+    if (now.main_in == 0) {
+        exchange_fail(self->exchange, g_error_new(
+            MIGRATION_ERROR, MIGRATION_ERROR_FAILED,
+            "got no main channel within %u ms (timeout first-bytes)",
+            limit_ms));
+    }
+}
+
+void migration_begin_flow(Migration *self)
+{
+    self->flow_start_us = self->idle_since_us = g_get_monotonic_time();
+}
+
 Flow migration_follow(Migration *self, const Message *message, GError **error)
 {
     if (message->kind == MESSAGE_CANCEL) {
@@ -183,6 +211,7 @@ Flow migration_follow(Migration *self, const Message *message, GError **error)
         handle_exchange_event(self, message->event);
     }
     check_idle(self);
+    check_main(self);
     return migration_judge_flow(self, error);
 }
 

@@ -364,7 +364,7 @@ static bool follow(Driver *self, GError **error)
 {
     Flow flow = FLOW_RUNNING;
 
-    self->migration->idle_since_us = g_get_monotonic_time();
+    migration_begin_flow(self->migration);
     while (flow == FLOW_RUNNING) {
         g_autoptr(Message) message = migration_wait(self->migration, TICK_MS);
 

@@ -81,6 +81,7 @@ struct Migration {
     LinkMain *link;
     uint64_t idle_activity;         /* the last seen, and since when */
     int64_t idle_since_us;
+    int64_t flow_start_us;
 
     GMutex lock;                    /* guards all below, and changes of the above */
     GCond ended;
@@ -131,6 +132,8 @@ typedef enum {
     FLOW_FAILED,
 } Flow;
 
+/* Time counts from here. */
+void migration_begin_flow(Migration *self);
 /* What the exchange's state means now. */
 Flow migration_judge_flow(Migration *self, GError **error);
 

@@ -49,7 +49,7 @@ static void begin_flow(Target *self, uint64_t return_window)
     migration_set_ingress(migration, ingress_link_new(&ingress));
     link_main_attach(migration->link, migration->exchange, NULL, return_window,
                      MIGRATION_MAIN_WINDOW);
-    migration->idle_since_us = g_get_monotonic_time();
+    migration_begin_flow(migration);
 }
 
 static bool prepare_tunnel(Target *self, JsonObject *args,

@@ -54,7 +54,7 @@ static bool follow(Migration *self, GError **error)
 {
     Flow flow = FLOW_RUNNING;
 
-    self->idle_since_us = g_get_monotonic_time();
+    migration_begin_flow(self);
     while (flow == FLOW_RUNNING) {
         g_autoptr(Message) message = migration_wait(self, TICK_MS);
 

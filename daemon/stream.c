@@ -157,6 +157,13 @@ void stream_drain(Stream *self, unsigned timeout_ms)
     }
 }
 
+bool stream_is_hung_up(const Stream *self)
+{
+    struct pollfd pollfd = { .fd = stream_get_fd(self), .events = POLLRDHUP };
+
+    return poll(&pollfd, 1, 0) > 0;
+}
+
 int stream_get_fd(const Stream *self)
 {
     return self->socket.fd;

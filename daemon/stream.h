@@ -84,6 +84,9 @@ void stream_shutdown(Stream *self);
  * connection and could take back what we wrote. */
 void stream_drain(Stream *self, unsigned timeout_ms);
 
+/* The peer has ended its direction or is gone; there may be bytes before that. */
+bool stream_is_hung_up(const Stream *self);
+
 int stream_get_fd(const Stream *self);
 const char *stream_get_peer(const Stream *self);
 gnutls_session_t stream_get_tls(const Stream *self);    /* NULL: plain */
