@@ -10,12 +10,12 @@ import glob
 import json
 import os
 import re
-import select
 import shutil
 import signal
 import socket
 import stat
 import subprocess
+import threading
 import time
 
 from .case import Failure, Skip, check, wait_for
@@ -62,20 +62,29 @@ class NotifySocket:
         self.sock.bind('\0' + label)
         self.address = '@' + label
         self.said = []
+        # Always read, as systemd does: a full queue would stop the daemon.
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        while True:
+            data = self.sock.recv(65536)
+            if data == b'close':
+                return
+            self.said += data.decode().split('\n')
 
     def wait(self, word, timeout, alive):
         end = time.monotonic() + timeout
         while word not in self.said:
-            if select.select([self.sock], [], [], 0.05)[0]:
-                self.said += self.sock.recv(65536).decode().split('\n')
-            elif not alive():
+            if not alive():
                 return False
-            elif time.monotonic() > end:
+            if time.monotonic() > end:
                 raise Failure('no %s in %g s, got %s' % (word, timeout, self.said))
+            time.sleep(0.002)
         return True
 
     def close(self):
-        self.sock.close()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            s.sendto(b'close', '\0' + self.address[1:])
 
 
 class Daemon(Process):
@@ -174,13 +183,9 @@ class Daemon(Process):
 
     def assert_footprint(self, before, timeout=3):
         """Everything of a migration was freed (two may be spare, for GLib)."""
-        try:
-            wait_for(lambda: self.n_fds() <= before[0] and self.n_threads() <= before[1] + 2,
-                     lambda: '%s: back to %d descriptors and %d threads, has %d and %d'
-                     % ((self.name,) + before + self.footprint()), timeout)
-        except Failure:
-            self.log_stacks()
-            raise
+        wait_for(lambda: self.n_fds() <= before[0] and self.n_threads() <= before[1] + 2,
+                 lambda: '%s: back to %d descriptors and %d threads, has %d and %d'
+                 % ((self.name,) + before + self.footprint()), timeout)
 
     def log_stacks(self):
         """Where each of its threads is, if there is a debugger to tell."""
@@ -205,6 +210,8 @@ class Daemon(Process):
         return found
 
     def diagnosis(self):
+        if self.alive():
+            self.log_stacks()
         parts = [super().diagnosis()] + ['%s: %s' % (self.name, c) for c in self.complaints()[:3]]
         return '; '.join(p for p in parts if p) or None
 
