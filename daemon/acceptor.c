@@ -113,8 +113,11 @@ static void log_failure(AcceptorIntake *intake, const char *peer,
                     "within %u ms (a tenth of that in a crowd); closed it",
                     self->name, peer, self->setup.identify_ms);
     } else if (!stopping) {
-        log_warning(NULL, "%s: connection from %s: %s; closed it", self->name,
-                    peer, error->message);
+        /* A stream's own errors begin with the peer. */
+        bool named = g_str_has_prefix(error->message, peer);
+
+        log_warning(NULL, "%s: connection from %s%s%s; closed it", self->name,
+                    named ? "" : peer, named ? "" : ": ", error->message);
     }
 }
 

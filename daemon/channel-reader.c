@@ -108,6 +108,7 @@ static void fill_header(const Reader *self, const Method *method,
            offsetof(MultifdHeader, offset) + pages * sizeof(uint64_t));
     packet->header.flags = 0;
     packet->method = method->opaque ? method->id : METHOD_NONE;
+    packet->in_method = method->id;
     packet->in_channel = self->setup.id;
     packet->in_packet = self->n_packets;
 }

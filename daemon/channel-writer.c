@@ -9,10 +9,12 @@
 #include "daemon/channel-writer.h"
 
 #include "daemon/paced-write.h"
+#include "wire/error.h"
 #include "wire/method.h"
 
 typedef struct {
     const ChannelWriterSetup *setup;
+    const Method *method;       /* NULL until the first packet */
     MethodState *encoder;
     uint8_t *packed;            /* an encoder's output; else NULL */
     uint8_t buf[MULTIFD_HEADER_MAX];
@@ -35,22 +37,46 @@ static bool write_out(Writer *self, size_t header_size, const void *payload,
                        payload_len > 0 ? 2 : 1, error);
 }
 
+/* A destination takes one method for all of a channel. */
+static bool choose_method(Writer *self, const Packet *packet, GError **error)
+{
+    const Method *method = self->setup->method;
+
+    if (!method) {
+        method = method_from_flags(packet->in_method, error);
+    }
+    if (!method || method == self->method) {
+        return method != NULL;
+    }
+    if (self->method) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "got compression %s after %s", method->name,
+                    self->method->name);
+        return false;
+    }
+    self->method = method;
+    if (method->encode) {
+        self->encoder = method->encoder_new(self->setup->level);
+        self->packed = g_malloc(MULTIFD_PAYLOAD_MAX);
+    }
+    return true;
+}
+
 /* The payload as this leg wants it; @packet's own bytes when nothing is to do. */
 static bool encode_payload(Writer *self, const Packet *packet,
                            const uint8_t **ret_payload, size_t *ret_len,
                            GError **error)
 {
-    const Method *method = self->setup->method;
-
     *ret_payload = packet->payload;
     *ret_len = packet->payload_len;
-    if (!method->encode || packet->method != METHOD_NONE ||
+    if (!self->method->encode || packet->method != METHOD_NONE ||
         packet->payload_len == 0) {
         return true;
     }
     *ret_payload = self->packed;
-    return method->encode(self->encoder, packet->payload, packet->payload_len,
-                          self->packed, MULTIFD_PAYLOAD_MAX, ret_len, error);
+    return self->method->encode(self->encoder, packet->payload,
+                                packet->payload_len, self->packed,
+                                MULTIFD_PAYLOAD_MAX, ret_len, error);
 }
 
 static bool write_pages(Writer *self, const Packet *packet, GError **error)
@@ -60,13 +86,14 @@ static bool write_pages(Writer *self, const Packet *packet, GError **error)
     size_t len;
     unsigned pages = packet->header.normal_pages + packet->header.zero_pages;
 
-    if (!encode_payload(self, packet, &payload, &len, error)) {
+    if (!choose_method(self, packet, error) ||
+        !encode_payload(self, packet, &payload, &len, error)) {
         return false;
     }
     memcpy(&header, &packet->header,
            offsetof(MultifdHeader, offset) + pages * sizeof(uint64_t));
     header.flags = packet->method != METHOD_NONE ? packet->method
-                                                 : self->setup->method->id;
+                                                 : self->method->id;
     header.pages_alloc = self->setup->geometry.page_count;
     header.payload_size = len;
     header.packet_num = next_packet_num(self);
@@ -132,17 +159,12 @@ static bool write_all(Writer *self, GError **error)
 bool channel_writer_run(const ChannelWriterSetup *setup, GError **error)
 {
     g_autofree Writer *self = g_new(Writer, 1);
-    const Method *method = setup->method;
     bool ok;
 
     *self = (Writer) { .setup = setup };
-    if (method->encode) {
-        self->encoder = method->encoder_new(setup->level);
-        self->packed = g_malloc(MULTIFD_PAYLOAD_MAX);
-    }
     ok = write_all(self, error);
     if (self->encoder) {
-        method->state_free(self->encoder);
+        self->method->state_free(self->encoder);
     }
     g_free(self->packed);
     return ok;

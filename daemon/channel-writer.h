@@ -16,7 +16,7 @@ typedef struct {
     Limiter *limiter;           /* NULL: no limit */
     unsigned out;               /* channel number, 0 to K - 1 */
     MultifdGeometry geometry;
-    const Method *method;       /* of raw payloads on this leg */
+    const Method *method;       /* of raw payloads on this leg; NULL: the source's */
     int level;                  /* of the method; 0: its default */
     uint64_t *packet_num;       /* atomic; one series for all channels */
     SyncConfirm *confirm;       /* NULL: a written SYNC is as good as there */

@@ -21,6 +21,23 @@ struct Control {
     unsigned tick;              /* GSource id */
 };
 
+/* json_node_init_object() would take a reference of its own. */
+static JsonNode *take_object(JsonObject *object)
+{
+    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
+
+    json_node_take_object(node, object);
+    return node;
+}
+
+static JsonNode *take_array(JsonArray *array)
+{
+    JsonNode *node = json_node_new(JSON_NODE_ARRAY);
+
+    json_node_take_array(node, array);
+    return node;
+}
+
 /* ---- migrate ------------------------------------------------------------------------ */
 
 static bool get_count(JsonObject *args, const char *name, unsigned max,
@@ -127,7 +144,7 @@ static JsonNode *do_migrate(QmpServerSession *session, JsonObject *args,
     }
     ret = json_object_new();
     json_object_set_string_member(ret, "id", migration_get_id(migration));
-    return json_node_init_object(json_node_alloc(), ret);
+    return take_object(ret);
 }
 
 static Migration *find_migration(Control *self, const char *id, GError **error)
@@ -255,7 +272,7 @@ static JsonNode *do_query_status(QmpServerSession *session, JsonObject *args,
     json_object_set_int_member(ret, "rate-limit",
                                limiter_get_rate(daemon->limiter));
     add_listeners(self, ret);
-    return json_node_init_object(json_node_alloc(), ret);
+    return take_object(ret);
 }
 
 static JsonNode *do_query_migrations(QmpServerSession *session,
@@ -284,7 +301,7 @@ static JsonNode *do_query_migrations(QmpServerSession *session,
             json_array_add_object_element(ret, migration_to_json(migration));
         }
     }
-    return json_node_init_array(json_node_alloc(), ret);
+    return take_array(ret);
 }
 
 static JsonObject *peer_to_json(Control *self, const ConfigPeer *peer)
@@ -326,7 +343,7 @@ static JsonNode *do_query_peers(QmpServerSession *session, JsonObject *args,
         json_array_add_object_element(ret, peer_to_json(
             self, g_ptr_array_index(peers, i)));
     }
-    return json_node_init_array(json_node_alloc(), ret);
+    return take_array(ret);
 }
 
 static JsonNode *do_quit(QmpServerSession *session, JsonObject *args,

@@ -60,6 +60,9 @@ struct Lane {
     uint64_t frames, bytes;     /* atomic */
     uint8_t header[LINK_PAGES_HEADER_MAX];
 };
+static_assert((int)METHOD_ZLIB == (int)LINK_FLAG_ZLIB &&
+              (int)METHOD_ZSTD == (int)LINK_FLAG_ZSTD,
+              "a PAGES frame's flags are the method's");
 static_assert((int)LINK_PAGES_HEADER_MAX >= (int)MULTIFD_DEVICE_HEADER_SIZE,
               "a lane's header buffer must hold a device-state header");
 
@@ -212,6 +215,9 @@ static unsigned encode_pages(Lane *self, Job *job, struct iovec *pieces)
         .in_packet = packet->in_packet,
     };
 
+    if (packet->method == METHOD_NONE) {
+        job->frame.flags = packet->in_method;   /* the values are the same */
+    }
     job->frame.checksum = packet->method == METHOD_NONE
         ? crc32c_pages(packet->payload, page_size, packet->header.normal_pages)
         : crc32c(0, packet->payload, packet->payload_len);

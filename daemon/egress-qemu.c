@@ -484,9 +484,6 @@ Egress *egress_qemu_new(const EgressQemuSetup *setup)
     if (setup->limiter) {
         limiter_ref(setup->limiter);
     }
-    if (!setup->method) {
-        self->setup.method = method_find("none");
-    }
     self->cancellable = g_cancellable_new();
     g_mutex_init(&self->lock);
     g_cond_init(&self->changed);

@@ -20,7 +20,7 @@ typedef struct {
     TlsCredentials *credentials;    /* NULL: plain; a reference is taken */
     const char *tls_hostname;   /* the certificate's name; NULL: the address' host */
     Limiter *limiter;           /* NULL: no limit; a reference is taken */
-    const Method *method;       /* NULL: none */
+    const Method *method;       /* NULL: as the source QEMU */
     unsigned connect_ms, handshake_ms;
 } EgressQemuSetup;
 

@@ -231,6 +231,16 @@ void exchange_main_end(Exchange *self)
     exchange_notify(self, EXCHANGE_EVENT_MAIN_ENDED);
 }
 
+/*
+ * With a return path a source ends its main channel after SHUT, or because it
+ * fails: then the abort ends the destination's, in the order that spares it.
+ */
+static bool is_end_meant(const Exchange *self)
+{
+    return self->stats.main_ended &&
+           (self->stats.shut || !main_stream_has_return_path(self->main));
+}
+
 gssize exchange_main_pull(Exchange *self, uint8_t *buf, size_t max, bool gated)
 {
     gssize n = -1;
@@ -245,7 +255,7 @@ gssize exchange_main_pull(Exchange *self, uint8_t *buf, size_t max, bool gated)
             g_cond_signal(&self->main_space);
             break;
         }
-        if (self->stats.main_ended &&
+        if (is_end_meant(self) &&
             byte_ring_get_held(&self->main_ring) == 0) {
             n = 0;
             break;
@@ -372,6 +382,7 @@ static bool look_at_return(Exchange *self, const uint8_t *buf, size_t len,
     }
     self->stats.shut = true;
     self->stats.shut_value = value;
+    g_cond_broadcast(&self->main_data);     /* see is_end_meant() */
     return true;
 }
 

@@ -153,6 +153,8 @@ static Packet *new_page_packet(Lane *self, size_t rest, GError **error)
     }
     packet->header.flags = 0;
     packet->method = self->pages.method;
+    packet->in_method = packet->method == METHOD_NONE
+                        ? (MethodId)self->frame.flags : packet->method;
     packet->in_channel = self->pages.in_channel;
     packet->in_packet = self->pages.in_packet;
     return g_steal_pointer(&packet);

@@ -196,6 +196,23 @@ static bool start_link(Service *self, GError **error)
     return true;
 }
 
+static void warn_of_clear_text(const ConfigTunnel *tunnel)
+{
+    g_autoptr(GInetAddress) address = NULL;
+
+    if (!tunnel->connect || tunnel->tls ||
+        tunnel->connect->kind != ADDRESS_TCP) {
+        return;
+    }
+    address = g_inet_address_new_from_string(tunnel->connect->host);
+    if (!(address && g_inet_address_get_is_loopback(address)) &&
+        strcmp(tunnel->connect->host, "localhost") != 0) {
+        log_warning(NULL, "tunnel %s: sends the guest's memory to %s in the "
+                    "clear; tls=yes encrypts it", tunnel->name,
+                    tunnel->connect->text);
+    }
+}
+
 static bool start_tunnels(Service *self, GError **error)
 {
     self->tunnels = g_ptr_array_new_with_free_func((GDestroyNotify)tunnel_free);
@@ -211,6 +228,7 @@ static bool start_tunnels(Service *self, GError **error)
             return false;
         }
         g_ptr_array_add(self->tunnels, tunnel);
+        warn_of_clear_text(config);
         log_info(NULL, "tunnel %s: listening at %s", config->name,
                  tunnel_get_address(tunnel)->text);
     }

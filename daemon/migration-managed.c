@@ -380,6 +380,24 @@ static bool follow(Driver *self, GError **error)
 
 /* ---- 6, 7: hand over ------------------------------------------------------------------------------- */
 
+/* QEMU says completed a moment before it leaves the guest for good. */
+static bool wait_postmigrate(Driver *self, int64_t deadline_us)
+{
+    g_autofree char *status = NULL;
+    bool running, asked;
+
+    do {
+        g_clear_pointer(&status, g_free);
+        asked = qemu_query_status(self->client, &running, &status,
+                                  qmp_ms(self), NULL, NULL);
+        if (asked && strcmp(status, "postmigrate") == 0) {
+            return true;
+        }
+        g_usleep(asked ? 1000 : 10 * 1000);
+    } while (g_get_monotonic_time() < deadline_us);
+    return false;
+}
+
 /* Until the source QEMU has ended its migration, one way or the other. */
 static bool wait_source_settled(Driver *self, GError **error)
 {
@@ -394,7 +412,8 @@ static bool wait_source_settled(Driver *self, GError **error)
         connected = message->kind != MESSAGE_QMP || message->name;
         status = poll_status(self);
     }
-    if (status && strcmp(status->status, "completed") == 0) {
+    if (status && strcmp(status->status, "completed") == 0 &&
+        wait_postmigrate(self, deadline_us)) {
         return true;
     }
     g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_FAILED,
@@ -480,7 +499,7 @@ static void report_source(Driver *self, GError **error)
                            NULL)) {
         return;
     }
-    text = g_strdup_printf("%s (the guest is at the source: %s)",
+    text = g_strdup_printf("%s (run state of the source QEMU: %s)",
                            (*error)->message, status);
     g_free((*error)->message);
     (*error)->message = text;
@@ -523,6 +542,7 @@ static bool run(Migration *migration, void *data, GError **error)
     ok = begin(self, error) && follow(self, error) && hand_over(self, error);
     if (ok) {
         migration_wait_source_closed(migration);
+        poll_status(self);      /* its downtime comes after `completed` */
         finish(self);
         migration_tear_down(migration);
     } else {

@@ -29,6 +29,7 @@ typedef struct {
     bool prepared;
     bool finished;              /* the source side needs nothing more */
     bool link_ended;
+    GError *refusal;            /* why prepare was refused */
 } Target;
 
 /* ---- prepare ------------------------------------------------------------------------ */
@@ -126,7 +127,8 @@ static JsonObject *do_prepare(Target *self, JsonObject *args, GError **error)
         return NULL;
     }
     self->prepared = true;
-    if (!prepare_kind(self, args, &channels, error)) {
+    if (!prepare_kind(self, args, &channels, &self->refusal)) {
+        g_propagate_error(error, g_error_copy(self->refusal));
         return NULL;
     }
     answer = json_object_new();
@@ -323,9 +325,10 @@ static bool wait_prepared(Target *self, GError **error)
             return false;
         }
         if (self->prepared && !migration->exchange) {
-            g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
-                        "refused what peer %s asked for",
-                        migration->peer->name);
+            g_propagate_prefixed_error(error,
+                                       g_steal_pointer(&self->refusal),
+                                       "refused peer %s: ",
+                                       migration->peer->name);
             return false;
         }
         if (!self->prepared && g_get_monotonic_time() > deadline_us) {
@@ -416,6 +419,7 @@ static void free_target(void *data)
 
     stream_free(self->stream);
     target_qemu_free(self->qemu);
+    g_clear_error(&self->refusal);
     g_free(self);
 }
 

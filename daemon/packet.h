@@ -36,6 +36,7 @@ struct Packet {
     MultifdHeader header;           /* PACKET_PAGES */
     MultifdDeviceHeader device;     /* PACKET_DEVICE_STATE */
     MethodId method;                /* of the payload as it is here: NONE is raw pages */
+    MethodId in_method;             /* as the source QEMU packed it */
     uint8_t *payload;               /* NULL when payload_len is 0 */
     uint32_t payload_len;           /* bytes */
 

@@ -100,7 +100,7 @@ static bool check_credentials(Tunnel *self, GError **error)
 {
     g_autoptr(TlsCredentials) credentials = NULL;
 
-    if (!self->config->listen_tls) {
+    if (!self->config->listen_tls && !self->config->tls) {
         return true;
     }
     credentials = daemon_get_tunnel_credentials(self->daemon, self->config,

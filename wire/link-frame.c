@@ -71,7 +71,7 @@ static const FrameRule frame_rules[] = {
                       true, false, false },
     [LINK_ACK] = { "ACK", 0, LINK_ACK_SIZE, LINK_ACK_SIZE,
                    false, false, false },
-    [LINK_PAGES] = { "PAGES", 0, PAGES_MIN, LINK_PAGES_MAX,
+    [LINK_PAGES] = { "PAGES", LINK_FLAG_ZLIB | LINK_FLAG_ZSTD, PAGES_MIN, LINK_PAGES_MAX,
                      true, true, true },
     [LINK_DEVICE] = { "DEVICE", 0, DEVICE_MIN, DEVICE_MAX,
                       true, true, true },

@@ -55,6 +55,10 @@ typedef enum {
 
 enum {
     LINK_FLAG_END = 1u << 0,    /* MAIN, RETURN: the stream ends here */
+    /* PAGES: the compression that the source QEMU used (METHOD_ZLIB, METHOD_ZSTD),
+     * which a destination expects that is set as the source is. */
+    LINK_FLAG_ZLIB = 1u << 1,
+    LINK_FLAG_ZSTD = 1u << 2,
 };
 
 typedef struct {

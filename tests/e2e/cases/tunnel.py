@@ -24,10 +24,10 @@ def incoming_address(dst, transport):
 
 
 def migrate_through(t, n, k, transports=('unix', 'unix'), ram=False, relay=False,
-                    max_bandwidth=48 << 20):
+                    max_bandwidth=48 << 20, method='none'):
     """A live migration, n channels in and k out; returns all that took part."""
     dst = Qemu.destination(t, paused=ram)
-    dst.set_multifd(k)
+    dst.set_multifd(k, multifd_compression=method)
     target = incoming_address(dst, transports[1])
     if relay:
         relay = Relay(t, target)
@@ -36,7 +36,8 @@ def migrate_through(t, n, k, transports=('unix', 'unix'), ram=False, relay=False
     daemon = Daemon.tunnel(t, 'tunnel', listen, target, k or None)
     src = Qemu.source(t)
     # Slow enough for several rounds of dirty pages, so that epochs matter.
-    src.set_multifd(n, max_bandwidth=max_bandwidth, downtime_limit=100)
+    src.set_multifd(n, max_bandwidth=max_bandwidth, downtime_limit=100,
+                    multifd_compression=method)
     before = daemon.footprint()
     src.migrate(listen)
     return src, dst, daemon, relay, before
@@ -54,6 +55,16 @@ def channels(t, n, k, listen, connect):
     src, dst, daemon, _, before = migrate_through(t, n, k, (listen, connect))
     assert_migrated(t, src, dst)
     daemon.assert_footprint(before)
+
+
+@case('e2e/tunnel/compressed/{method}-n{n}-k{k}', needs=['daemon'], table=[
+    dict(method='zlib', n=3, k=2),
+    dict(method='zstd', n=2, k=5),
+])
+def compressed(t, method, n, k):
+    """Payloads that depend on the packets before them are packed anew for each channel."""
+    src, dst, *_ = migrate_through(t, n, k, ram=True, method=method)
+    assert_migrated(t, src, dst, ram=True)
 
 
 @case('e2e/tunnel/main-only', needs=['daemon'])

@@ -140,9 +140,8 @@ def downtime_s(source, destination):
             source.heartbeats.begun, source.name, rest, destination.name))
         first = when, int(beat.group(1))
     last = source.heartbeats.beats[-1]
-    if last[0] > first[0]:
-        raise Failure('both guests ran: %s beat %.0f ms after the first beat of %s'
-                      % (source.name, (last[0] - first[0]) * 1000, destination.name))
+    # By number, not by time: that is when we read them, on a busy machine much later.  A
+    # source that ran on has a beat with the destination's first number, too.
     check(first[1] == last[1] + 1, 'guest went on at heartbeat %d, but the source had '
           'reached %d' % (first[1], last[1]))
     return first[0] - last[0] - INTERVAL_S
