@@ -326,6 +326,8 @@ static JsonObject *peer_to_json(Control *self, const ConfigPeer *peer)
         daemon_get_limiter(self->setup.daemon, peer)));
     json_object_set_int_member(object, "migrations", registry_count_of_peer(
         self->setup.daemon->registry, peer));
+    peer_status_add_to_json(self->setup.daemon->peer_status, peer->name,
+                            object);
     return object;
 }
 

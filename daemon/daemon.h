@@ -11,6 +11,7 @@
 #include "daemon/config.h"
 #include "daemon/credentials.h"
 #include "daemon/limiter.h"
+#include "daemon/peer-status.h"
 
 typedef struct Registry Registry;
 
@@ -18,6 +19,7 @@ typedef struct {
     const Config *config;
     Credentials *credentials;
     Registry *registry;
+    PeerStatus *peer_status;
     Limiter *limiter;               /* the root: all WAN legs together */
     GHashTable *peer_limiters;      /* peer name -> Limiter; constant */
 } Daemon;

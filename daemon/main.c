@@ -118,6 +118,7 @@ static void make_daemon(Service *self)
     daemon->config = self->config;
     daemon->credentials = credentials_new();
     daemon->registry = registry_new(self->config);
+    daemon->peer_status = peer_status_new();
     daemon->limiter = limiter_new(NULL, self->config->rate, 1);
     daemon->peer_limiters = g_hash_table_new_full(
         g_str_hash, g_str_equal, NULL, (GDestroyNotify)limiter_unref);
@@ -330,6 +331,7 @@ static void stop(Service *self)
     g_hash_table_unref(self->daemon.peer_limiters);
     limiter_unref(self->daemon.limiter);
     registry_free(self->daemon.registry);
+    peer_status_free(self->daemon.peer_status);
     credentials_free(self->daemon.credentials);
     g_free(self->link_address);
 }

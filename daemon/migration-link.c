@@ -216,8 +216,11 @@ bool migration_link_prepare(Migration *self, unsigned lanes,
     if (!stream) {
         json_object_unref(arguments);
         g_prefix_error(error, "peer %s: ", self->peer->name);
+        peer_status_note_failed(self->daemon->peer_status, self->peer->name,
+                                *error);
         return false;
     }
+    peer_status_note_reached(self->daemon->peer_status, self->peer->name);
     make_main(self, stream, true);
     answer = request(self, "prepare", arguments, self->cancellable, error);
     if (!answer || !read_grant(answer, ret, error)) {

@@ -453,6 +453,7 @@ static bool take_main_lane(Daemon *daemon, Stream **stream,
         free_target(target);
         return false;
     }
+    peer_status_note_reached(daemon->peer_status, peer->name);
     target->stream = g_steal_pointer(stream);
     migration_launch(migration);
     return true;

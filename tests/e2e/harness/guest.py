@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 
-from .case import Failure, check, wait_for
+from .case import check, wait_for
 
 BAD = re.compile(r'VERIFY (FAIL|BAD).*|TRAP.*|WARNING.*')
 BEAT = re.compile(rb'H (\d+) \d+\s*')
