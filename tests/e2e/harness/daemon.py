@@ -15,6 +15,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import time
 
@@ -87,15 +88,40 @@ class NotifySocket:
             s.sendto(b'close', '\0' + self.address[1:])
 
 
+# systemd's side of socket activation: descriptors from 3 on, and whom they are for.
+ACTIVATE = '''
+import fcntl, os, sys
+fds = [int(fd) for fd in sys.argv[1].split(',')]
+high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in fds]
+for fd in fds:
+    os.close(fd)
+for n, fd in enumerate(high):
+    os.dup2(fd, 3 + n)
+os.environ['LISTEN_PID'] = str(os.getpid())
+os.execv(sys.argv[2], sys.argv[2:])
+'''
+
+
+def listening(address):
+    """A socket as a .socket unit has it: a path, or (host, port)."""
+    sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
+    sock.bind(address)
+    sock.listen()
+    return sock
+
+
 class Daemon(Process):
     """A multiferryd.
 
     groups is its configuration (see config_text); [daemon] name, control and
     runtime-directory are filled in.  Without groups no file is used, only args.  Paths that the
     daemon itself creates should be self.path(...): there we look for leftovers.
+    sockets are passed to it as systemd does, as (FileDescriptorName, socket); they stay
+    the caller's, and are no leftovers.
     """
 
-    def __init__(self, t, name, groups=None, args=(), env=None, ready=True, prefix=()):
+    def __init__(self, t, name, groups=None, args=(), env=None, ready=True, prefix=(),
+                 sockets=()):
         program = t.options.program('multiferryd')
         if not program:
             raise Skip('multiferryd in ' + t.options.build)
@@ -105,13 +131,19 @@ class Daemon(Process):
         self.control_path = self.path('control.sock')
         self.notify = NotifySocket(name)
         self._qmp = None
+        self.passed = [s.getsockname() for _, s in sockets]
+        fds = [s.fileno() for _, s in sockets]
+        if sockets:
+            prefix = [*prefix, sys.executable, '-c', ACTIVATE, ','.join(map(str, fds))]
+            env = {'LISTEN_FDS': str(len(fds)), 'LISTEN_FDNAMES': ':'.join(n for n, _ in sockets),
+                   **(env or {})}
         words = [*prefix, program]
         if groups is None:
             words += ['--control', 'unix:' + self.control_path]
         else:
             words += ['--config', self.write_config(t, name, groups)]
         super().__init__(t, name, [*words, *args], directory=directory,
-                         env=self._environment(env))
+                         env=self._environment(env), pass_fds=fds)
         if ready and not self.notify.wait('READY=1', 20, self.alive):
             raise Failure('%s: ended with %d before it was ready' % (name, self.popen.returncode))
 
@@ -217,8 +249,8 @@ class Daemon(Process):
         return '; '.join(p for p in parts if p) or None
 
     def left_sockets(self):
-        return [os.path.join(d, n) for d, _, names in os.walk(self.dir) for n in names
-                if stat.S_ISSOCK(os.lstat(os.path.join(d, n)).st_mode)]
+        paths = [os.path.join(d, n) for d, _, names in os.walk(self.dir) for n in names]
+        return [p for p in paths if stat.S_ISSOCK(os.lstat(p).st_mode) and p not in self.passed]
 
     def terminate(self, timeout=10):
         """SIGTERM, and all that must be true after it."""

@@ -46,7 +46,7 @@ class Process:
     expect_exit(); any other end is a failure that finish() reports.
     """
 
-    def __init__(self, t, name, args, env=None, directory=None):
+    def __init__(self, t, name, args, env=None, directory=None, pass_fds=()):
         self.t = t
         self.name = name
         self.dir = directory or t.subdir(name)
@@ -57,7 +57,7 @@ class Process:
         with open(self.log_path, 'ab') as log:
             self.popen = subprocess.Popen(
                 args, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                cwd=self.dir, env=dict(os.environ, **(env or {})))
+                cwd=self.dir, env=dict(os.environ, **(env or {})), pass_fds=pass_fds)
         self.pid = self.popen.pid
         t.own(self)
 

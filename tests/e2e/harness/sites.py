@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Two sites: dc1 beside the source, dc2 beside the destination, peers over TLS."""
 from .certs import Authority, psk_directory
-from .daemon import Client, Daemon, free_port
+from .daemon import Client, Daemon, free_port, listening
 
 
 def merged(groups, more):
@@ -18,10 +18,11 @@ class Sites:
 
     dc1 and dc2 are groups to merge into the configurations.  through is a
     function from dc2's address to the one at which dc1 shall connect: a relay.
+    Those in activated get their sockets as from systemd.
     """
 
     def __init__(self, t, src=None, dst=None, tls='x509', lanes=4, dc1=None, dc2=None,
-                 through=None, directories=None):
+                 through=None, directories=None, activated=(), env=None):
         self.t = t
         self.ca = None
         ports = {'dc1': free_port(), 'dc2': free_port()}
@@ -30,6 +31,7 @@ class Sites:
             directories = {name: self.ca.directory(name) for name in ports}
         elif not directories:
             directories = dict.fromkeys(ports, psk_directory(t, 'link', users=tuple(ports)))
+        self.directories = directories
         self.daemons = {}
         for here, there, qemu, more in (('dc2', 'dc1', dst, dc2), ('dc1', 'dc2', src, dc1)):
             address = 'tcp:127.0.0.1:%d' % ports[there]
@@ -47,6 +49,13 @@ class Sites:
                 groups['peer ' + there]['certificate-name'] = there
             if qemu:
                 groups['vm web1'] = {'qmp': 'unix:' + qemu.daemon_qmp}
-            self.daemons[here] = Daemon(t, here, merged(groups, more))
+            sockets = ()
+            if here in activated:
+                sockets = (('control', listening(Daemon.path_of(t, here, 'control.sock'))),
+                           ('link', listening(('127.0.0.1', ports[here]))))
+            self.daemons[here] = Daemon(t, here, merged(groups, more), env=env,
+                                        sockets=sockets)
+            for _, sock in sockets:
+                sock.close()        # systemd would keep it, and its file stays
         self.dc1, self.dc2 = self.daemons['dc1'], self.daemons['dc2']
         self.client = Client(t, self.dc1)
