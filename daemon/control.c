@@ -19,6 +19,7 @@ struct Control {
     QmpServer *server;
     int64_t start_us;
     unsigned tick;              /* GSource id */
+    unsigned shown;             /* migrations, in the service's status */
 };
 
 /* json_node_init_object() would take a reference of its own. */
@@ -440,9 +441,13 @@ static gboolean tick(void *data)
 {
     Control *self = data;
 
+    unsigned running = registry_count_running(self->setup.daemon->registry);
+
     registry_tick(self->setup.daemon->registry);
-    service_status("%u migrations running",
-                   registry_count_running(self->setup.daemon->registry));
+    if (running != self->shown) {
+        self->shown = running;
+        service_status("%u migrations running", running);
+    }
     return G_SOURCE_CONTINUE;
 }
 

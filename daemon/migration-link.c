@@ -7,6 +7,11 @@
 
 enum { CONTROL_WAITING_MAX = 64 };
 
+/* See migration_queue_memory(). */
+static const uint64_t QUANTA = 20;
+static const uint64_t QUEUE_MIN = 2 * 1024 * 1024;
+static const uint64_t QUEUE_MAX = 8 * 1024 * 1024;
+
 /* ---- news of the main lane --------------------------------------------------------- */
 
 /* At once, in the reader's thread: the end of the link follows, and would be
@@ -262,6 +267,14 @@ bool migration_link_call(Migration *self, const char *name,
         g_prefix_error(error, "peer %s: %s: ", self->peer->name, name);
     }
     return answer != NULL;
+}
+
+uint64_t migration_queue_memory(Migration *self)
+{
+    uint64_t quantum = limiter_get_quantum(self->limiter);  /* 2.5 ms */
+
+    return quantum > QUEUE_MAX / QUANTA ? QUEUE_MAX
+                                        : MAX(quantum * QUANTA, QUEUE_MIN);
 }
 
 /* ---- abort ---------------------------------------------------------------------------- */

@@ -12,10 +12,15 @@ enum {
     MIGRATION_MAIN_WINDOW = 8 * 1024 * 1024,
     MIGRATION_RETURN_WINDOW = 64 * 1024,
     MIGRATION_MAIN_RING = 1024 * 1024,      /* of main channel, without a link */
-    /* Packets between a source QEMU and our lanes: enough to keep them busy,
-     * and few, for they look sent to the source. */
-    MIGRATION_QUEUE_MEMORY = 8 * 1024 * 1024,
 };
+
+/*
+ * Bytes of packets between a source QEMU and our egress: enough to keep it busy,
+ * and few, for to the source they look sent, and the guest is stopped while they
+ * drain.  50 ms of the lowest rate limit that holds for the migration, within
+ * bounds.
+ */
+uint64_t migration_queue_memory(Migration *self);
 
 /* What the peer granted in its answer to `prepare`. */
 typedef struct {

@@ -227,7 +227,7 @@ static bool start_migrate(Driver *self, GError **error)
 static bool begin(Driver *self, GError **error)
 {
     ExchangeSetup exchange = {
-        .memory = MIGRATION_QUEUE_MEMORY,
+        .memory = migration_queue_memory(self->migration),
         .main_ring = MIGRATION_MAIN_RING,
         .channels_in = self->channels,
     };

@@ -125,7 +125,7 @@ Migration *migration_tunnel_start(Daemon *daemon, const ConfigTunnel *tunnel,
 {
     g_autoptr(Migration) self = make(daemon, tunnel);
     ExchangeSetup exchange = {
-        .memory = MIGRATION_QUEUE_MEMORY,
+        .memory = migration_queue_memory(self),
         .main_ring = MIGRATION_MAIN_RING,
     };
 
