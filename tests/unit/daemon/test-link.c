@@ -459,9 +459,10 @@ static void run_case(const void *data)
     join_workers(feeders, want->channels_in, true);
     join_workers(takers, want->channels_out, true);
     g_thread_join(push);
+    /* The main channel's end is held until the destination has said SHUT. */
+    finish_with_shut(self);
     g_thread_join(pull);
     assert_everything_came(self);
-    finish_with_shut(self);
     g_assert_cmpuint(egress_link_get_lanes(self->egress, lanes, 64), ==,
                      want->lanes);
     for (unsigned i = 0; i < want->lanes; i++) {
@@ -500,6 +501,7 @@ static void test_main_only(void)
                     ==, EXCHANGE_MAIN_ONLY);
     pull = g_thread_new("pull", pull_main_thread, self);
     g_thread_join(push);
+    finish_with_shut(self);
     g_thread_join(pull);
     g_assert_cmpmem(self->main->data, self->main->len, self->main_got->data,
                     self->main_got->len);
