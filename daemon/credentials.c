@@ -100,6 +100,9 @@ static bool load_all(Credentials *self, GPtrArray *fresh, GError **error)
             return false;
         }
         g_ptr_array_add(fresh, loaded);
+        if (!tls_credentials_serve_as(loaded, entry->loaded, error)) {
+            return false;
+        }
     }
     return true;
 }

@@ -18,7 +18,10 @@ void credentials_free(Credentials *self);
 /* A reference to what @config names, loading it when it is not there yet. */
 TlsCredentials *credentials_get(Credentials *self, const TlsConfig *config,
                                 GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* Load everything in use again.  On failure all stays as it was. */
+/*
+ * Load everything in use again.  Files that are gone are a failure, even where
+ * credentials_get() would do without them.  On failure all stays as it was.
+ */
 bool credentials_reload(Credentials *self, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 

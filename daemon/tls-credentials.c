@@ -392,6 +392,22 @@ TlsCredentials *tls_credentials_load(const TlsConfig *config, GError **error)
     return g_steal_pointer(&self);
 }
 
+bool tls_credentials_serve_as(const TlsCredentials *self,
+                              const TlsCredentials *old, GError **error)
+{
+    if ((old->x509_server && !self->x509_server) ||
+        (old->x509_client && !self->x509_client)) {
+        return fail(error, self->directory, "got no %s-cert.pem any more, "
+                    "expected one as before",
+                    self->x509_server ? "client" : "server");
+    }
+    if (old->psk_client && !self->psk_client) {
+        return fail(error, self->directory, "got no key of '%s' in keys.psk "
+                    "any more, expected one as before", self->psk_username);
+    }
+    return true;
+}
+
 TlsCredentials *tls_credentials_ref(TlsCredentials *self)
 {
     g_atomic_ref_count_inc(&self->refs);

@@ -46,6 +46,10 @@ typedef struct TlsCredentials TlsCredentials;
  */
 TlsCredentials *tls_credentials_load(const TlsConfig *config, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+/* False when @self has nothing (any more) for an endpoint that @old serves. */
+bool tls_credentials_serve_as(const TlsCredentials *self,
+                              const TlsCredentials *old, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
 TlsCredentials *tls_credentials_ref(TlsCredentials *self);
 void tls_credentials_unref(TlsCredentials *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(TlsCredentials, tls_credentials_unref)
