@@ -122,7 +122,7 @@ install: all
 	install -m 644 docs/*.5 $(DESTDIR)$(MANDIR)/man5/
 	install -m 644 docs/*.7 $(DESTDIR)$(MANDIR)/man7/
 	install -m 644 docs/*.8 $(DESTDIR)$(MANDIR)/man8/
-	install -m 644 README.md docs/*.md systemd/multiferryd.conf $(DESTDIR)$(DOCDIR)/
+	install -m 644 README.md NEWS.md docs/*.md systemd/multiferryd.conf $(DESTDIR)$(DOCDIR)/
 	for unit in systemd/*.service systemd/*.socket; do \
 	    sed 's|@SBINDIR@|$(SBINDIR)|g' $$unit > $(DESTDIR)$(UNITDIR)/$${unit##*/} && \
 	    chmod 644 $(DESTDIR)$(UNITDIR)/$${unit##*/} || exit 1; \
