@@ -101,6 +101,8 @@ def twice(t):
     src = Qemu.source(t)
     src.set_multifd(3, max_bandwidth=4 << 20)
     src.migrate(listen)
+    # Before that dst1 has been given nothing, and would wait on.
+    sites.dc2.assert_says(r'migration \w+ \(web2\): active')
     src.wait_transferred(2 << 20)
     src.qmp.cmd('migrate_cancel')
     assert_stayed(t, src, dst, statuses=('cancelled',))
