@@ -118,11 +118,11 @@ install: all
 	    $(DESTDIR)$(DOCDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(TMPFILESDIR)
 	install -m 755 $B/multiferryd $(DESTDIR)$(SBINDIR)/
 	install -m 755 $B/multiferry $(DESTDIR)$(BINDIR)/
-	install -m 644 docs/*.1 $(DESTDIR)$(MANDIR)/man1/
-	install -m 644 docs/*.5 $(DESTDIR)$(MANDIR)/man5/
-	install -m 644 docs/*.7 $(DESTDIR)$(MANDIR)/man7/
-	install -m 644 docs/*.8 $(DESTDIR)$(MANDIR)/man8/
-	install -m 644 README.md NEWS.md docs/*.md systemd/multiferryd.conf $(DESTDIR)$(DOCDIR)/
+	for page in docs/*.[1578]; do \
+	    to=$(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} && \
+	    sed 's|@DOCDIR@|$(DOCDIR)|g' $$page > $$to && chmod 644 $$to || exit 1; \
+	done
+	install -m 644 LICENSE README.md NEWS.md docs/*.md systemd/multiferryd.conf $(DESTDIR)$(DOCDIR)/
 	for unit in systemd/*.service systemd/*.socket; do \
 	    sed 's|@SBINDIR@|$(SBINDIR)|g' $$unit > $(DESTDIR)$(UNITDIR)/$${unit##*/} && \
 	    chmod 644 $(DESTDIR)$(UNITDIR)/$${unit##*/} || exit 1; \
