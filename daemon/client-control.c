@@ -84,7 +84,8 @@ ClientSessionExit client_control_limit(ClientSession *session, char **args)
                                       is_peer ? "peer" : "migration", what);
     }
     limit = client_format_limit(bytes_per_s);
-    done = g_strdup_printf("%s: limit is %s", what, limit);
+    done = bytes_per_s == 0 ? g_strdup_printf("%s: no limit", what) :
+                              g_strdup_printf("%s: limit is %s", what, limit);
     return execute(session, "set-rate-limit", arguments, done);
 }
 

@@ -7,6 +7,7 @@
  */
 #include "daemon/client-migrate.h"
 
+#include <limits.h>
 #include <signal.h>
 #include <string.h>
 #include <glib-unix.h>
@@ -19,13 +20,17 @@
 #define POLL_INTERVAL_MS 500u
 #define MAX_CHANNELS 255
 #define MAX_LANES 64
+#define NOT_GIVEN INT_MIN
 
 /* Where the options are put; an option's home must be static. */
 static struct {
     char *to, *as, *rate, *handover, *downtime_limit;
     int channels, lanes, destination_channels;
     gboolean detach;
-} options;
+} options = {
+    .channels = NOT_GIVEN, .lanes = NOT_GIVEN,
+    .destination_channels = NOT_GIVEN,
+};
 
 const GOptionEntry client_migrate_entries[] = {
     { "to", 't', 0, G_OPTION_ARG_STRING, &options.to,
@@ -70,6 +75,8 @@ static void clear_options(void)
     g_free(options.handover);
     g_free(options.downtime_limit);
     memset(&options, 0, sizeof(options));
+    options.channels = options.lanes = NOT_GIVEN;
+    options.destination_channels = NOT_GIVEN;
 }
 
 /* --- what is asked for --- */
@@ -77,8 +84,8 @@ static void clear_options(void)
 static bool add_count(JsonObject *arguments, const char *name, int value,
                       int max)
 {
-    if (value == 0) {
-        return true;        /* not given */
+    if (value == NOT_GIVEN) {
+        return true;
     }
     if (value < 1 || value > max) {
         client_session_complain("migrate: --%s: got %d, expected a number "

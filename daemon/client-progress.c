@@ -93,7 +93,9 @@ static GPtrArray *collect(JsonObject *migration)
     }
     add(parts, units_format_rate(client_format_get_number(migration,
                                                           "rate")));
-    if (client_format_has(qemu, "ram-remaining")) {
+    /* Before QEMU knows how much there is, nothing being left says nothing. */
+    if (client_format_get_number(qemu, "ram-total") > 0 &&
+        client_format_has(qemu, "ram-remaining")) {
         add_size(parts, "", client_format_get_number(qemu, "ram-remaining"),
                  " left");
     }

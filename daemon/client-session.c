@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "daemon/client-session.h"
 
+#include <string.h>
 #include "daemon/client-format.h"
 #include "qmp/error.h"
 
@@ -42,6 +43,31 @@ ClientSessionExit client_session_connect(ClientSession *self)
     return CLIENT_SESSION_OK;
 }
 
+static const char *skip_command(const char *text, const char *command)
+{
+    size_t len = strlen(command);
+
+    return strncmp(text, command, len) == 0 &&
+           strncmp(text + len, ": ", 2) == 0 ? text + len + 2 : text;
+}
+
+/*
+ * What went wrong, lent by @error: without the class, which tells people
+ * nothing, and without @command, which the QMP client has put before it and
+ * the daemon may have put behind it.
+ */
+static const char *get_reason(const GError *error, const char *command)
+{
+    const char *text = skip_command(error->message, command);
+
+    if (g_error_matches(error, QMP_ERROR, QMP_ERROR_COMMAND)) {
+        const char *class_end = strstr(text, ": ");
+
+        text = skip_command(class_end ? class_end + 2 : text, command);
+    }
+    return text;
+}
+
 ClientSessionExit client_session_execute(ClientSession *self,
                                          const char *command,
                                          JsonObject *arguments, JsonNode **ret)
@@ -57,7 +83,8 @@ ClientSessionExit client_session_execute(ClientSession *self,
     node = qmp_client_execute(self->qmp, command, arguments,
                               EXECUTE_TIMEOUT_MS, NULL, &error);
     if (!node) {
-        client_session_complain("%s: %s", command, error->message);
+        client_session_complain("%s: %s", command,
+                                get_reason(error, command));
         return g_error_matches(error, QMP_ERROR, QMP_ERROR_COMMAND) ?
                CLIENT_SESSION_REFUSED : CLIENT_SESSION_UNREACHABLE;
     }

@@ -70,11 +70,12 @@ static void add_rate(GString *text, JsonObject *migration)
         total_ms > 0 ? (uint64_t)(bytes * 1000 / (double)total_ms) : 0);
     g_autofree char *now = units_format_rate(
         client_format_get_number(migration, "rate"));
-    g_autofree char *limit = client_format_limit(
-        client_format_get_number(migration, "rate-limit"));
+    uint64_t bytes_per_s = client_format_get_number(migration, "rate-limit");
+    g_autofree char *limit = units_format_rate(bytes_per_s);
 
-    add(text, total_ms > 0 ? "average rate" : "rate", "%s (limit %s)",
-        total_ms > 0 ? average : now, limit);
+    add(text, total_ms > 0 ? "average rate" : "rate", "%s (%s%s)",
+        total_ms > 0 ? average : now, bytes_per_s > 0 ? "limit " : "no limit",
+        bytes_per_s > 0 ? limit : "");
 }
 
 static void add_bytes(GString *text, JsonObject *migration)

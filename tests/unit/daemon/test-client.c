@@ -292,6 +292,18 @@ static void test_progress_without_figures(void)
     g_assert_false(client_progress_estimate(migration, &ms));
 }
 
+/* What QEMU says before its first look at the memory. */
+static void test_progress_before_ram_is_known(void)
+{
+    g_autoptr(JsonNode) node = parse("{\"state\": \"setup\", \"qemu\": "
+                                     "{\"ram-total\": 0, "
+                                     "\"ram-remaining\": 0}}");
+    g_autofree char *line =
+        client_progress_to_string(json_node_get_object(node), 80);
+
+    g_assert_cmpstr(line, ==, "setup  0 bit/s  sent 0 B  epoch 0");
+}
+
 /* A guest that dirties faster than we send never ends: no time is a lie. */
 static void test_no_estimate_without_convergence(void)
 {
@@ -327,6 +339,15 @@ static void test_summary(void)
         "  channels in   2 with 4200 4200 packets\n");
 }
 
+static void test_summary_without_limit(void)
+{
+    g_autoptr(JsonNode) node = parse(ACTIVE);
+    g_autofree char *text =
+        client_summary_to_string(json_node_get_object(node));
+
+    assert_contains(text, "  rate          512.0 Mbit/s (no limit)\n");
+}
+
 static void test_table_aligns(void)
 {
     static const char *const titles[] = { "A", "LONG", NULL };
@@ -353,6 +374,12 @@ static void test_usage_errors(void)
         { "multiferry migrate web1", "got no --to, expected the peer" },
         { "multiferry migrate web1 --to dc2 --lanes 65",
           "--lanes: got 65, expected a number from 1 to 64" },
+        { "multiferry migrate web1 --to dc2 --lanes 0",
+          "--lanes: got 0, expected a number from 1 to 64" },
+        { "multiferry migrate web1 --to dc2 --channels=0",
+          "--channels: got 0, expected a number from 1 to 255" },
+        { "multiferry migrate web1 --to dc2 --destination-channels 0",
+          "--destination-channels: got 0, expected a number from 1 to 255" },
         { "multiferry migrate web1 --to dc2 --channels -1",
           "--channels: got -1, expected a number from 1 to 255" },
         { "multiferry migrate web1 --to dc2 --rate 500",
@@ -457,9 +484,26 @@ static void test_migrate_is_refused(void)
     g_assert_cmpint(run("multiferry migrate web9 --to dc2"), ==,
                     CLIENT_SESSION_REFUSED);
     daemon_end(&d);
-    assert_contains(err->str, "multiferry: migrate: ");
-    assert_contains(err->str, "vm 'web9': no such VM");
+    g_assert_cmpstr(err->str, ==, "multiferry: migrate: vm 'web9': no such VM"
+                    "\n");
     g_assert_cmpstr(out->str, ==, "");
+}
+
+/* The daemon may name the command too; it is said once, without a class. */
+static void test_refusal_does_not_stutter(void)
+{
+    static const Answer answers[] = {
+        { "migrate", { "!migrate: peer 'dc9': no such peer" } },
+        { NULL, { NULL } },
+    };
+    Daemon d = { 0 };
+
+    daemon_begin(&d, answers);
+    g_assert_cmpint(run("multiferry migrate web1 --to dc9"), ==,
+                    CLIENT_SESSION_REFUSED);
+    daemon_end(&d);
+    g_assert_cmpstr(err->str, ==, "multiferry: migrate: peer 'dc9': no such "
+                    "peer\n");
 }
 
 static void test_migrate_json(void)
@@ -617,7 +661,7 @@ static void test_limit_knows_what_is_meant(void)
           "daemon: limit is 1.0 Gbit/s\n" },
         { "multiferry limit daemon unlimited",
           "set-rate-limit {\"rate\":\"unlimited\"}\n",
-          "daemon: limit is unlimited\n" },
+          "daemon: no limit\n" },
         { "multiferry limit dc2 1Gbit",
           "set-rate-limit {\"rate\":\"1Gbit\",\"peer\":\"dc2\"}\n",
           "dc2: limit is 1.0 Gbit/s\n" },
@@ -698,9 +742,11 @@ int main(int argc, char **argv)
     add("progress/line", test_progress_line);
     add("progress/fits-any-width", test_progress_fits_any_width);
     add("progress/without-figures", test_progress_without_figures);
+    add("progress/before-ram-is-known", test_progress_before_ram_is_known);
     add("progress/no-estimate-without-convergence",
         test_no_estimate_without_convergence);
     add("summary", test_summary);
+    add("summary-without-limit", test_summary_without_limit);
     add("table-aligns", test_table_aligns);
     add("usage-errors", test_usage_errors);
     add("help", test_help);
@@ -708,6 +754,7 @@ int main(int argc, char **argv)
     add("migrate/completes", test_migrates);
     add("migrate/fails", test_migrate_fails);
     add("migrate/is-refused", test_migrate_is_refused);
+    add("migrate/refusal-does-not-stutter", test_refusal_does_not_stutter);
     add("migrate/json", test_migrate_json);
     add("migrate/detaches", test_migrate_detaches);
     add("migrate/interrupt-cancels", test_interrupt_cancels);
