@@ -115,6 +115,16 @@ void qmp_server_session_close(QmpServerSession *self, const GError *why)
     self->callbacks->closed(self, why, self->user_data);
 }
 
+/* A client that leaves without reading everything has done nothing wrong. */
+static void lose_connection(QmpServerSession *self, const GError *error)
+{
+    if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CONNECTION_CLOSED)) {
+        g_debug("control session ended: %s", error->message);
+        error = NULL;
+    }
+    qmp_server_session_close(self, error);
+}
+
 static GSource *attach(QmpServerSession *self, GIOCondition condition,
                        GSocketSourceFunc func)
 {
@@ -153,7 +163,7 @@ static bool write_queue(QmpServerSession *self)
             if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK)) {
                 return true;
             }
-            qmp_server_session_close(self, error);
+            lose_connection(self, error);
             return false;
         }
         self->written += (size_t)len;
@@ -273,7 +283,7 @@ static void read_input(QmpServerSession *self)
     } else if (len == 0) {
         self->eof = true;
     } else if (!g_error_matches(error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK)) {
-        qmp_server_session_close(self, error);
+        lose_connection(self, error);
     }
 }
 
