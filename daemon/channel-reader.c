@@ -26,6 +26,7 @@ typedef struct {
     const RamblockTable *ramblocks;     /* NULL until the first data packet */
     const Method *method;               /* of the decoder */
     MethodState *decoder;
+    bool decoder_paid;
     uint64_t n_packets;                 /* read so far, for messages */
     uint64_t n_syncs;
     uint8_t buf[MULTIFD_HEADER_MAX];
@@ -113,6 +114,28 @@ static void fill_header(const Reader *self, const Method *method,
     packet->in_packet = self->n_packets;
 }
 
+/* Once: its first payload says how much memory the channel's stream takes. */
+static bool pay_for_decoder(Reader *self, const Method *method,
+                            const uint8_t *packed, uint32_t size)
+{
+    g_autofree char *what = NULL;
+    uint64_t bytes = METHOD_DECODER_SMALL;
+    GError *error = NULL;
+
+    if (self->decoder_paid) {
+        return true;
+    }
+    if (method->decoder_memory &&
+        !method->decoder_memory(packed, size, &bytes, &error)) {
+        reject(self, error);
+        return false;
+    }
+    self->decoder_paid = true;
+    what = g_strdup_printf("channel %u: decoding %s", self->setup.id,
+                           method->name);
+    return exchange_charge(self->setup.exchange, bytes, what);
+}
+
 /* The payload, decoded into @packet if its method is not opaque. */
 static ReadResult read_payload(Reader *self, const Method *method,
                                uint32_t size, Packet *packet)
@@ -127,6 +150,9 @@ static ReadResult read_payload(Reader *self, const Method *method,
     if (size > 0 && !stream_read_full(self->setup.stream, into, size, NULL,
                                       &error)) {
         return fail_stream(self, error);
+    }
+    if (packed && !pay_for_decoder(self, method, packed, size)) {
+        return READ_FAILED;
     }
     if (packed && !method->decode(self->decoder, packed, size, packet->payload,
                                   packet->payload_len, &error)) {
@@ -145,7 +171,7 @@ static ReadResult handle_pages(Reader *self)
     g_autoptr(Packet) packet = NULL;
     GError *error = NULL;
     const Method *method;
-    uint32_t size, raw_size;
+    uint32_t size, raw_size, packed_size;
 
     if (!self->ramblocks) {
         self->ramblocks = exchange_wait_ramblocks(self->setup.exchange);
@@ -161,14 +187,19 @@ static ReadResult handle_pages(Reader *self)
     }
     raw_size = method->decode
                ? self->header.normal_pages * self->geometry.page_size : size;
+    /* A packed payload is held beside its pages until it is decoded. */
+    packed_size = method->decode ? size : 0;
     if (!exchange_reserve(self->setup.exchange, self->setup.in,
-                          packet_footprint(raw_size))) {
+                          packet_footprint(raw_size) + packed_size)) {
         return READ_FAILED;
     }
     packet = packet_new(self->setup.pool, PACKET_PAGES, raw_size);
     fill_header(self, method, packet);
-    if (read_payload(self, method, size, packet) != READ_MORE ||
-        !exchange_push(self->setup.exchange, self->setup.in,
+    if (read_payload(self, method, size, packet) != READ_MORE) {
+        return READ_FAILED;
+    }
+    exchange_release(self->setup.exchange, packed_size);
+    if (!exchange_push(self->setup.exchange, self->setup.in,
                        g_steal_pointer(&packet))) {
         return READ_FAILED;
     }

@@ -55,6 +55,13 @@ static bool choose_method(Writer *self, const Packet *packet, GError **error)
         return false;
     }
     self->method = method;
+    if (method->encode &&
+        !exchange_charge(self->setup->exchange, METHOD_ENCODER_MEMORY,
+                         "packing an outbound channel")) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_UNSUPPORTED,
+                    "no memory to pack it");
+        return false;
+    }
     if (method->encode) {
         self->encoder = method->encoder_new(self->setup->level);
         self->packed = g_malloc(MULTIFD_PAYLOAD_MAX);

@@ -117,6 +117,12 @@ static bool check_tunnel_ends(const Config *config, const ConfigTunnel *tunnel,
                       tunnel->listen ? "listen" : "peer",
                       tunnel->listen ? " or peer" : "");
     }
+    if (tunnel->listen && tunnel->connect &&
+        strcmp(tunnel->listen->text, tunnel->connect->text) == 0) {
+        return refuse(error, "tunnel", tunnel->name, ": got listen and connect "
+                      "'%s', expected two addresses: it would carry to itself",
+                      tunnel->listen->text);
+    }
     if (tunnel->peer && !config_find_peer(config, tunnel->peer)) {
         return refuse(error, "tunnel", tunnel->name, " peer: got '%s', "
                       "expected the name of a [peer]", tunnel->peer);

@@ -210,7 +210,7 @@ static JsonNode *do_set_rate_limit(QmpServerSession *session, JsonObject *args,
     if (id) {
         migration = find_migration(self, id, error);
         if (migration) {
-            migration_set_rate(migration, rate);
+            migration_set_rate(migration, rate, error);
         }
         return NULL;
     }
@@ -320,6 +320,10 @@ static JsonObject *peer_to_json(Control *self, const ConfigPeer *peer)
     if (peer->fingerprint) {
         json_object_set_string_member(object, "fingerprint",
                                       peer->fingerprint);
+    }
+    if (peer->psk_identity) {
+        json_object_set_string_member(object, "psk-identity",
+                                      peer->psk_identity);
     }
     json_object_set_int_member(object, "lanes", peer->lanes);
     json_object_set_int_member(object, "weight", peer->weight);

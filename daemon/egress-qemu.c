@@ -23,8 +23,8 @@
 
 enum {
     MAIN_BUFFER = 256 * 1024,
-    ABORT_SETUP_MS = 600,       /* for connections under way */
-    ABORT_ANSWER_MS = 400,      /* for the destination to close main */
+    ABORT_SETUP_MS = 500,       /* for connections under way */
+    ABORT_ANSWER_MS = 300,      /* for the destination to close main */
 };
 
 typedef struct {
@@ -90,12 +90,23 @@ static Stream *open_stream(EgressQemu *self, GError **error)
     return g_steal_pointer(&stream);
 }
 
-static void start_thread(EgressQemu *self, const char *name, GThreadFunc func,
+/* False: there are too many threads, and the migration has failed. */
+static bool start_thread(EgressQemu *self, const char *name, GThreadFunc func,
                          void *data)
 {
+    GError *error = NULL;
+    GThread *thread;
+
     g_mutex_lock(&self->lock);
-    g_ptr_array_add(self->threads, g_thread_new(name, func, data));
+    thread = g_thread_try_new(name, func, data, &error);
+    if (thread) {
+        g_ptr_array_add(self->threads, thread);
+    }
     g_mutex_unlock(&self->lock);
+    if (!thread) {
+        exchange_fail(self->setup.exchange, error);
+    }
+    return thread != NULL;
 }
 
 /* ---- main channel ------------------------------------------------------------- */
@@ -184,8 +195,8 @@ static Stream *open_main(EgressQemu *self, const uint8_t *buf, size_t len)
     bool up = false;
 
     if (stream && keep_main(self, stream)) {
-        start_thread(self, "out-return", return_reader_thread, self);
-        up = write_main(self, stream, buf, len, &error);
+        up = start_thread(self, "out-return", return_reader_thread, self) &&
+             write_main(self, stream, buf, len, &error);
     }
     if (error) {
         fail(self, "main channel", error);
@@ -317,7 +328,10 @@ static void start_channels(EgressQemu *self, unsigned n,
         channel->egress = self;
         channel->out = i;
         memcpy(channel->uuid, uuid, MULTIFD_UUID_SIZE);
-        start_thread(self, "out-multifd", channel_thread, channel);
+        if (!start_thread(self, "out-multifd", channel_thread, channel)) {
+            g_free(channel);
+            n = i;
+        }
     }
     g_mutex_lock(&self->lock);
     self->channels = n;
@@ -490,7 +504,9 @@ Egress *egress_qemu_new(const EgressQemuSetup *setup)
     self->streams =
         g_ptr_array_new_with_free_func((GDestroyNotify)stream_free);
     self->threads = g_ptr_array_new();
-    start_thread(self, "out-main", main_writer_thread, self);
-    start_thread(self, "out-start", starter_thread, self);
+    if (!start_thread(self, "out-main", main_writer_thread, self) ||
+        !start_thread(self, "out-start", starter_thread, self)) {
+        self->main_failed = true;   /* nobody is to wait for it */
+    }
     return &self->base;
 }

@@ -253,6 +253,36 @@ bool exchange_reserve(Exchange *self, unsigned in, uint64_t footprint)
     return ok;
 }
 
+void exchange_release(Exchange *self, uint64_t footprint)
+{
+    g_mutex_lock(&self->lock);
+    self->stats.held -= footprint;
+    g_cond_broadcast(&self->space);
+    g_mutex_unlock(&self->lock);
+}
+
+bool exchange_charge(Exchange *self, uint64_t bytes, const char *what)
+{
+    uint64_t room;
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    room = self->share - MIN(self->share, self->stats.charged + self->memory);
+    ok = bytes <= room;
+    if (ok) {
+        self->stats.charged += bytes;
+    }
+    g_mutex_unlock(&self->lock);
+    if (!ok) {
+        exchange_fail(self, g_error_new(
+            WIRE_ERROR, WIRE_ERROR_UNSUPPORTED,
+            "%s: needs %" G_GUINT64_FORMAT " bytes, allowed are %"
+            G_GUINT64_FORMAT " of the migration's share ([daemon] "
+            "migration-memory)", what, bytes, room));
+    }
+    return ok;
+}
+
 bool exchange_push(Exchange *self, unsigned in, Packet *packet)
 {
     bool ok;

@@ -9,7 +9,7 @@
 #include "wire/return-path.h"
 
 struct Exchange {
-    uint64_t memory;            /* constant */
+    uint64_t memory, share;     /* constant */
     unsigned channels_expected; /* constant; 0: learnt from the stream */
     bool link_fed;              /* constant */
     ExchangeObserver observer;  /* constant */

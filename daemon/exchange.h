@@ -48,6 +48,7 @@ typedef void (*ExchangeObserver)(Exchange *exchange, ExchangeEvent event,
 
 typedef struct {
     uint64_t memory;            /* bytes of packets held at most */
+    uint64_t share;             /* bytes for packets and what is charged, in all */
     size_t main_ring;           /* bytes of main channel held at most */
     unsigned channels_in;       /* N when it is known beforehand; 0: learn it */
     bool link_fed;              /* the peer decides the mode, exchange_decide() */
@@ -119,6 +120,14 @@ const RamblockTable *exchange_wait_ramblocks(Exchange *self);
  */
 bool exchange_reserve(Exchange *self, unsigned in, uint64_t footprint);
 bool exchange_push(Exchange *self, unsigned in, Packet *packet);
+/* Of what was reserved, @footprint bytes are not needed any more. */
+void exchange_release(Exchange *self, uint64_t footprint);
+/*
+ * Memory for as long as the migration lasts (a decoder's window, an encoder's
+ * buffer): counts against the share.  False: @what does not fit, which fails the
+ * migration.
+ */
+bool exchange_charge(Exchange *self, uint64_t bytes, const char *what);
 bool exchange_sync(Exchange *self, unsigned in);
 /* End of the channel at a packet's border. */
 void exchange_leave(Exchange *self, unsigned in);
@@ -202,6 +211,7 @@ typedef struct {
     uint64_t main_delivered, return_delivered;
     uint64_t epochs;            /* closed */
     uint64_t held, held_peak;   /* bytes of packets */
+    uint64_t charged;           /* bytes beside them */
     uint64_t markers;
     bool return_path;
     bool main_ended, return_ended;

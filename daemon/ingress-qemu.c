@@ -107,10 +107,27 @@ static void *return_writer_thread(void *data)
 
 /* ---- taking connections ------------------------------------------------------ */
 
-static void start_thread(IngressQemu *self, const char *name, GThreadFunc func,
-                         void *data)
+/* False: there are too many threads, and the migration has failed.  Frees @channel
+ * then, which may be NULL. */
+static bool start_thread(IngressQemu *self, const char *name, GThreadFunc func,
+                         void *data, Channel *channel)
 {
-    g_ptr_array_add(self->threads, g_thread_new(name, func, data));
+    GError *error = NULL;
+    GThread *thread = g_thread_try_new(name, func, data, &error);
+
+    if (!thread) {
+        g_free(channel);
+        exchange_fail(self->exchange, error);
+        return false;
+    }
+    g_ptr_array_add(self->threads, thread);
+    return true;
+}
+
+static bool start_channel_thread(IngressQemu *self, const char *name,
+                                 GThreadFunc func, Channel *channel)
+{
+    return start_thread(self, name, func, channel, channel);
 }
 
 static Channel *new_channel(IngressQemu *self, Stream *stream)
@@ -130,10 +147,11 @@ static bool take_main(IngressQemu *self, Stream *stream, GError **error)
         return false;
     }
     self->has_main = true;
-    start_thread(self, "in-main", main_reader_thread,
-                 new_channel(self, stream));
-    start_thread(self, "in-return", return_writer_thread,
-                 new_channel(self, stream));
+    /* If one cannot be had the migration has failed, and ends the other. */
+    (void)(start_channel_thread(self, "in-main", main_reader_thread,
+                                new_channel(self, stream)) &&
+           start_channel_thread(self, "in-return", return_writer_thread,
+                                new_channel(self, stream)));
     return true;
 }
 
@@ -143,7 +161,7 @@ static void take_channel(IngressQemu *self, Stream *stream,
     Channel *channel = new_channel(self, stream);
 
     channel->reader = *reader;
-    start_thread(self, "in-multifd", channel_thread, channel);
+    (void)start_channel_thread(self, "in-multifd", channel_thread, channel);
 }
 
 static bool take_locked(IngressQemu *self, Arrival *arrival,
@@ -231,6 +249,6 @@ Ingress *ingress_qemu_new(Exchange *exchange, Listener *listener)
     self->streams =
         g_ptr_array_new_with_free_func((GDestroyNotify)stream_free);
     self->threads = g_ptr_array_new();
-    start_thread(self, "settle", settle_thread, self);
+    (void)start_thread(self, "settle", settle_thread, self, NULL);
     return &self->base;
 }

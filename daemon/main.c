@@ -221,6 +221,7 @@ static bool start_tunnels(Service *self, GError **error)
         const ConfigTunnel *config = g_ptr_array_index(self->config->tunnels, i);
         Tunnel *tunnel;
 
+        warn_of_clear_text(config);
         if (!config->listen) {
             continue;
         }
@@ -229,7 +230,6 @@ static bool start_tunnels(Service *self, GError **error)
             return false;
         }
         g_ptr_array_add(self->tunnels, tunnel);
-        warn_of_clear_text(config);
         log_info(NULL, "tunnel %s: listening at %s", config->name,
                  tunnel_get_address(tunnel)->text);
     }

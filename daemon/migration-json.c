@@ -201,7 +201,7 @@ static void add_times(const Migration *self, JsonObject *ret)
 
     json_object_set_int_member(ret, "rate", self->end_us ? 0 : self->rate);
     json_object_set_int_member(ret, "rate-limit",
-                               limiter_get_rate(self->limiter));
+                               migration_get_rate_limit(self));
     json_object_set_int_member(ret, "elapsed-ms", elapsed_ms);
     json_object_set_int_member(ret, "memory-limit", self->memory);
     if (self->end_us) {

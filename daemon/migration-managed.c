@@ -13,6 +13,7 @@
 #include "daemon/ingress-qemu.h"
 #include "daemon/listener.h"
 #include "daemon/migration-link.h"
+#include "qmp/error.h"
 #include "qmp/peer.h"
 
 enum {
@@ -208,6 +209,8 @@ static bool set_up_source(Driver *self, GError **error)
         .max_bandwidth = QEMU_BANDWIDTH_UNLIMITED,
         .downtime_limit_ms = self->downtime_limit_ms,
         .legacy_zero_pages = self->legacy_zero_pages,
+        /* What we take in looks sent to QEMU: tell it what really leaves. */
+        .switchover_bandwidth = migration_get_rate_limit(self->migration),
     };
 
     self->setup = qemu_prepare(self->client, self->info, &wanted, qmp_ms(self),
@@ -387,11 +390,16 @@ static bool wait_postmigrate(Driver *self, int64_t deadline_us)
     bool running, asked;
 
     do {
+        g_autoptr(GError) error = NULL;
+
         g_clear_pointer(&status, g_free);
         asked = qemu_query_status(self->client, &running, &status,
-                                  qmp_ms(self), NULL, NULL);
+                                  qmp_ms(self), NULL, &error);
         if (asked && strcmp(status, "postmigrate") == 0) {
             return true;
+        }
+        if (g_error_matches(error, QMP_ERROR, QMP_ERROR_DISCONNECTED)) {
+            return false;
         }
         g_usleep(asked ? 1000 : 10 * 1000);
     } while (g_get_monotonic_time() < deadline_us);

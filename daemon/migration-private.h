@@ -107,11 +107,15 @@ LogContext migration_log_context(const Migration *self);
 void migration_set_state(Migration *self, MigrationState state);
 void migration_add_warning(Migration *self, const char *format, ...)
     G_GNUC_PRINTF(2, 3);
+/* For messages, before it is claimed.  The peer's text is made plain. */
+void migration_set_name(Migration *self, MigrationKind kind, const char *name);
 void migration_set_uuid(Migration *self, const char *uuid);
 /* Takes @status. */
 void migration_set_qemu_status(Migration *self, QemuMigrateStatus *status);
 /* Asked to, and not too late. */
 bool migration_is_cancelled(Migration *self);
+/* The lowest limit that holds for it, bytes/s; 0: none. */
+uint64_t migration_get_rate_limit(const Migration *self);
 void migration_set_downtime(Migration *self, int64_t downtime_ms);
 
 /* The exchange, with this migration as observer.  @setup's memory and observer

@@ -30,19 +30,26 @@ typedef struct {
     bool finished;              /* the source side needs nothing more */
     bool link_ended;
     GError *refusal;            /* why prepare was refused */
+    char *abort_reason;         /* of the source side, after SHUT 0 */
 } Target;
 
 /* ---- prepare ------------------------------------------------------------------------ */
+
+/* Half the share for what the peer may send ahead, half for packing it anew. */
+static uint64_t get_window(const Migration *migration)
+{
+    return migration->memory / 2;
+}
 
 static void begin_flow(Target *self, uint64_t return_window)
 {
     Migration *migration = self->migration;
     ExchangeSetup exchange = {
-        .memory = migration->memory,
+        .memory = get_window(migration),
         .main_ring = MIGRATION_MAIN_WINDOW,
         .link_fed = true,
     };
-    IngressLinkSetup ingress = { .window = migration->memory };
+    IngressLinkSetup ingress = { .window = get_window(migration) };
 
     migration_create_exchange(migration, exchange);
     ingress.exchange = migration->exchange;
@@ -62,6 +69,9 @@ static bool prepare_tunnel(Target *self, JsonObject *args,
     const ConfigTunnel *tunnel =
         name ? config_find_tunnel(migration->config, name) : NULL;
 
+    if (name) {
+        migration_set_name(migration, MIGRATION_TUNNEL, name);
+    }
     if (!tunnel || !tunnel->connect || !tunnel->peer ||
         strcmp(tunnel->peer, migration->peer->name) != 0) {
         g_autofree char *shown = ramblock_name_escape(
@@ -132,7 +142,7 @@ static JsonObject *do_prepare(Target *self, JsonObject *args, GError **error)
         return NULL;
     }
     answer = json_object_new();
-    json_object_set_int_member(answer, "window", self->migration->memory);
+    json_object_set_int_member(answer, "window", get_window(self->migration));
     json_object_set_int_member(answer, "main-window", MIGRATION_MAIN_WINDOW);
     json_object_set_int_member(answer, "channels", channels);
     if (self->qemu) {
@@ -359,6 +369,19 @@ static Flow handle_message(Target *self, const Message *message, GError **error)
     return migration_follow(self->migration, message, error);
 }
 
+/* The source side gives up although the destination has the guest. */
+static void note_late_abort(Target *self, JsonObject *message)
+{
+    g_autoptr(GError) reason = NULL;
+
+    if (g_strcmp0(qmp_message_get_string(message, "event"), "abort") == 0 &&
+        !self->abort_reason) {
+        reason = migration_link_abort_error(self->migration, message);
+        self->abort_reason = g_strdup(reason->message);
+        self->link_ended = true;
+    }
+}
+
 /* The destination has the guest; now the source side has something to ask. */
 static bool wait_finished(Target *self, GError **error)
 {
@@ -369,13 +392,15 @@ static bool wait_finished(Target *self, GError **error)
         g_autoptr(Message) message = migration_wait(self->migration, TICK_MS);
 
         self->link_ended |= message->kind == MESSAGE_LINK_ENDED;
-        if (message->kind == MESSAGE_CONTROL &&
-            !handle_control(self, message->object, error)) {
-            return false;
+        if (message->kind == MESSAGE_CONTROL) {
+            note_late_abort(self, message->object);
+            if (!handle_control(self, message->object, error)) {
+                return false;
+            }
         }
     }
     return self->finished || !self->qemu ||
-           target_qemu_check_unfinished(self->qemu, error);
+           target_qemu_check_unfinished(self->qemu, self->abort_reason, error);
 }
 
 static bool follow(Target *self, GError **error)
@@ -420,6 +445,7 @@ static void free_target(void *data)
     stream_free(self->stream);
     target_qemu_free(self->qemu);
     g_clear_error(&self->refusal);
+    g_free(self->abort_reason);
     g_free(self);
 }
 
@@ -455,7 +481,11 @@ static bool take_main_lane(Daemon *daemon, Stream **stream,
     }
     peer_status_note_reached(daemon->peer_status, peer->name);
     target->stream = g_steal_pointer(stream);
-    migration_launch(migration);
+    /* Without a thread nobody takes the lane: free it with the target. */
+    if (!migration_launch(migration, error)) {
+        free_target(target);
+        return false;
+    }
     return true;
 }
 

@@ -129,9 +129,13 @@ Migration *migration_tunnel_start(Daemon *daemon, const ConfigTunnel *tunnel,
         .main_ring = MIGRATION_MAIN_RING,
     };
 
+    /* Its share of memory is known once it has entered. */
+    if (!migration_enter(self, error)) {
+        return NULL;
+    }
     migration_create_exchange(self, exchange);
     migration_set_ingress(self, ingress_qemu_new(self->exchange, listener));
-    if (!migration_start(self, error)) {
+    if (!migration_launch(self, error)) {
         migration_tear_down(self);
         return NULL;
     }

@@ -8,7 +8,7 @@
 #include "daemon/ingress-qemu.h"
 #include "daemon/registry.h"
 
-enum { LINK_FLUSH_MS = 300 };
+enum { LINK_FLUSH_MS = 150 };
 
 G_DEFINE_QUARK(migration-error-quark, migration_error)
 
@@ -148,6 +148,14 @@ void migration_add_warning(Migration *self, const char *format, ...)
     g_mutex_unlock(&self->lock);
 }
 
+void migration_set_name(Migration *self, MigrationKind kind, const char *name)
+{
+    char *plain = ramblock_name_escape(name, MIN(strlen(name), 64));
+
+    registry_set_name(self->daemon->registry, self, kind, plain);
+    g_free(plain);
+}
+
 void migration_set_uuid(Migration *self, const char *uuid)
 {
     g_mutex_lock(&self->lock);
@@ -176,6 +184,20 @@ bool migration_is_cancelled(Migration *self)
     return cancelled;
 }
 
+static uint64_t lower_rate(uint64_t a, uint64_t b)
+{
+    return a == 0 ? b : b == 0 ? a : MIN(a, b);
+}
+
+uint64_t migration_get_rate_limit(const Migration *self)
+{
+    Limiter *peer = daemon_get_limiter(self->daemon, self->peer);
+    uint64_t rate = lower_rate(limiter_get_rate(self->limiter),
+                               limiter_get_rate(peer));
+
+    return lower_rate(rate, limiter_get_rate(self->daemon->limiter));
+}
+
 void migration_set_downtime(Migration *self, int64_t downtime_ms)
 {
     g_mutex_lock(&self->lock);
@@ -189,6 +211,9 @@ void migration_create_exchange(Migration *self, ExchangeSetup setup)
 {
     Exchange *exchange;
 
+    setup.share = self->memory;
+    /* A quarter at least stays for decoders and the like. */
+    setup.memory = MIN(setup.memory, self->memory / 4 * 3);
     setup.observer = post_exchange_event;
     setup.observer_data = self;
     exchange = exchange_new(&setup);
@@ -417,12 +442,18 @@ void migration_leave(Migration *self)
     registry_end(self->daemon->registry, self, self->memory);
 }
 
-void migration_launch(Migration *self)
+bool migration_launch(Migration *self, GError **error)
 {
     migration_ref(self);
     g_mutex_lock(&self->lock);
-    self->thread = g_thread_new("migration", migration_thread, self);
+    self->thread = g_thread_try_new("migration", migration_thread, self, error);
     g_mutex_unlock(&self->lock);
+    if (self->thread) {
+        return true;
+    }
+    migration_unref(self);
+    migration_leave(self);
+    return false;
 }
 
 bool migration_start(Migration *self, GError **error)
@@ -430,8 +461,7 @@ bool migration_start(Migration *self, GError **error)
     if (!migration_enter(self, error)) {
         return false;
     }
-    migration_launch(self);
-    return true;
+    return migration_launch(self, error);
 }
 
 void migration_join(Migration *self)
@@ -474,9 +504,24 @@ bool migration_cancel(Migration *self, GError **error)
     return true;
 }
 
-void migration_set_rate(Migration *self, uint64_t rate_bytes_per_s)
+bool migration_set_rate(Migration *self, uint64_t rate_bytes_per_s,
+                        GError **error)
 {
+    MigrationState state = migration_get_state(self);
+
+    if (migration_state_is_final(state)) {
+        g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
+                    "migration %s is over: %s", self->id, state_names[state]);
+        return false;
+    }
+    if (self->role == MIGRATION_DESTINATION) {
+        g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
+                    "migration %s: its rate is set at the source's daemon, "
+                    "peer %s", self->id, self->peer->name);
+        return false;
+    }
     limiter_set_rate(self->limiter, rate_bytes_per_s);
+    return true;
 }
 
 const char *migration_get_id(const Migration *self)

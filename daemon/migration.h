@@ -71,7 +71,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Migration, migration_unref)
  * or memory is used up.  Then either launch its thread, or leave again. */
 bool migration_enter(Migration *self, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
-void migration_launch(Migration *self);
+/* False: no thread was to be had; it has left again. */
+bool migration_launch(Migration *self, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
 void migration_leave(Migration *self);
 /* Enter and launch. */
 bool migration_start(Migration *self, GError **error)
@@ -80,7 +82,9 @@ bool migration_start(Migration *self, GError **error)
 /* Any thread.  Too late once the destination has taken over: an error then. */
 bool migration_cancel(Migration *self, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
-void migration_set_rate(Migration *self, uint64_t rate_bytes_per_s);
+/* Refused where it would do nothing: it is over, or the other daemon paces it. */
+bool migration_set_rate(Migration *self, uint64_t rate_bytes_per_s,
+                        GError **error);
 
 const char *migration_get_id(const Migration *self);
 MigrationState migration_get_state(Migration *self);

@@ -175,6 +175,24 @@ bool registry_add(Registry *self, Migration *migration, uint64_t *ret_memory,
     return ok;
 }
 
+static void set_name_locked(Migration *migration, MigrationKind kind,
+                            const char *name)
+{
+    g_mutex_lock(&migration->lock);
+    migration->kind = kind;
+    g_free(migration->name);
+    migration->name = g_strdup(name);
+    g_mutex_unlock(&migration->lock);
+}
+
+void registry_set_name(Registry *self, Migration *migration,
+                       MigrationKind kind, const char *name)
+{
+    g_mutex_lock(&self->lock);
+    set_name_locked(migration, kind, name);
+    g_mutex_unlock(&self->lock);
+}
+
 bool registry_claim(Registry *self, Migration *migration, MigrationKind kind,
                     const char *name, GError **error)
 {
@@ -183,11 +201,7 @@ bool registry_claim(Registry *self, Migration *migration, MigrationKind kind,
     g_mutex_lock(&self->lock);
     ok = check_twins(self, migration, kind, name, error);
     if (ok) {
-        g_mutex_lock(&migration->lock);
-        migration->kind = kind;
-        g_free(migration->name);
-        migration->name = g_strdup(name);
-        g_mutex_unlock(&migration->lock);
+        set_name_locked(migration, kind, name);
     }
     g_mutex_unlock(&self->lock);
     return ok;

@@ -34,6 +34,8 @@ bool registry_add(Registry *self, Migration *migration, uint64_t *ret_memory,
 bool registry_claim(Registry *self, Migration *migration, MigrationKind kind,
                     const char *name, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+void registry_set_name(Registry *self, Migration *migration,
+                       MigrationKind kind, const char *name);
 /* It is over: free its share; it stays listed for a while. */
 void registry_end(Registry *self, Migration *migration, uint64_t memory);
 

@@ -128,6 +128,10 @@ TargetQemu *target_qemu_prepare(Migration *migration, JsonObject *args,
     const ConfigVm *vm = find_vm(migration, args, error);
     TargetQemu *self;
 
+    if (vm) {
+        migration_set_name(migration, MIGRATION_MANAGED, vm->name);
+    }
+
     if (!vm || !registry_claim(migration->daemon->registry, migration,
                                MIGRATION_MANAGED, vm->name, error)) {
         return NULL;
@@ -333,23 +337,24 @@ void target_qemu_put_back(TargetQemu *self)
     }
 }
 
-bool target_qemu_check_unfinished(TargetQemu *self, GError **error)
+bool target_qemu_check_unfinished(TargetQemu *self, const char *reason,
+                                  GError **error)
 {
     g_autofree char *status = NULL;
+    g_autofree char *silent = g_strdup_printf("peer %s went silent",
+                                              self->migration->peer->name);
     bool running = false;
 
     target_qemu_put_back(self);
     if (qemu_query_status(self->client, &running, &status, qmp_ms(self), NULL,
                           NULL) && (running || self->left_paused)) {
-        migration_add_warning(self->migration, "peer %s went silent after the "
-                              "guest was %s here", self->migration->peer->name,
-                              running ? "started" : "left paused, as it was,");
+        migration_add_warning(self->migration, "%s after the guest was %s here",
+                              reason ? reason : silent, running ? "started" : "left paused, as it was,");
         return true;
     }
     g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_FAILED,
-                "peer %s went silent in the hand-over; the guest is here, "
-                "complete and paused (%s). %s", self->migration->peer->name,
-                status ? status : "QMP does not answer",
+                "%s in the hand-over; the guest is here, complete and paused "
+                "(%s). %s", reason ? reason : silent, status ? status : "QMP does not answer",
                 self->resumed
                 ? "Its source has let go of it: start it here with QMP `cont`"
                 : "Ask the source QEMU with QMP `query-status`: if it says "

@@ -27,9 +27,11 @@ bool target_qemu_open(TargetQemu *self, GError **error)
 JsonObject *target_qemu_resume(TargetQemu *self, bool start, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 void target_qemu_put_back(TargetQemu *self);
-/* The source side went silent after the destination took over: true if the guest
+/* The source side went silent, or gave up for @reason (NULL: silent), after the
+ * destination took over: true if the guest
  * is known to run here, else an error that says how to go on. */
-bool target_qemu_check_unfinished(TargetQemu *self, GError **error)
+bool target_qemu_check_unfinished(TargetQemu *self, const char *reason,
+                                  GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 /* It failed, everything is torn down: put back what can be.  @begun: the
  * destination was sent something. */

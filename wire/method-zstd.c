@@ -4,7 +4,8 @@
  *
  * As zlib's (wire/method-zlib.c), with a frame that is flushed after each packet
  * and never ended (QEMU migration/multifd-zstd.c).  Level 20 may use a window
- * of 128 MiB; the decoder takes that much memory only when the frame says so.
+ * of 128 MiB; the decoder takes that much memory only when the frame says so, and
+ * the caller asks zstd_decoder_memory() first.
  */
 #include <zstd.h>
 
@@ -72,6 +73,35 @@ static bool fail(GError **error, const char *what)
     return false;
 }
 
+/* The frame's header, RFC 8878 3.1.1.1: magic, descriptor, window descriptor. */
+enum {
+    FRAME_MAGIC_LE = 0xfd2fb528,
+    FRAME_HEADER_MIN = 6,
+    SINGLE_SEGMENT = 1u << 5,   /* then there is no window descriptor */
+    BLOCKS = 512 * 1024,        /* a decoder's buffers beside its window */
+};
+
+static bool zstd_decoder_memory(const uint8_t *src, size_t src_len,
+                                uint64_t *ret_bytes, GError **error)
+{
+    uint32_t magic;
+    uint64_t base;
+
+    if (src_len < FRAME_HEADER_MIN) {
+        return fail(error, "a first payload without a whole frame header");
+    }
+    memcpy(&magic, src, sizeof(magic));
+    if (GUINT32_FROM_LE(magic) != FRAME_MAGIC_LE) {
+        return fail(error, "a first payload that begins no zstd frame");
+    }
+    if (src[4] & SINGLE_SEGMENT) {
+        return fail(error, "a frame of one segment, allowed one that streams");
+    }
+    base = UINT64_C(1) << (10 + (src[5] >> 3));
+    *ret_bytes = base + base / 8 * (src[5] & 7) + BLOCKS;
+    return true;
+}
+
 static bool zstd_decode(MethodState *self, const uint8_t *src, size_t src_len,
                         uint8_t *dst, size_t dst_len, GError **error)
 {
@@ -135,4 +165,5 @@ const Method method_zstd = {
     .state_free = zstd_state_free,
     .decode = zstd_decode,
     .encode = zstd_encode,
+    .decoder_memory = zstd_decoder_memory,
 };

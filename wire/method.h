@@ -25,6 +25,12 @@ typedef enum {
     METHOD_QATZIP = 0x20,
 } MethodId;
 
+enum {
+    METHOD_DECODER_SMALL = 64 * 1024,
+    /* What an encoder takes at the levels we use, its output buffer included. */
+    METHOD_ENCODER_MEMORY = 2 * 1024 * 1024,
+};
+
 typedef struct MethodState MethodState;     /* one channel's, one direction's */
 
 typedef struct {
@@ -54,6 +60,13 @@ typedef struct {
     bool (*encode)(MethodState *state, const uint8_t *src, size_t src_len,
                    uint8_t *dst, size_t dst_max, size_t *ret_len,
                    GError **error);
+    /*
+     * Bytes of memory that a decoder takes for a stream which begins with @src, a
+     * channel's first payload: the peer chooses it, so it is to be asked before
+     * decode.  NULL: less than METHOD_DECODER_SMALL.
+     */
+    bool (*decoder_memory)(const uint8_t *src, size_t src_len,
+                           uint64_t *ret_bytes, GError **error);
     /*
      * Look at a payload that cannot be decoded, where it has a framing that a
      * receiver relies on.  NULL: nothing to look at.
