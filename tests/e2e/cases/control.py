@@ -82,6 +82,28 @@ def two_clients(t):
         w.close()
 
 
+@case('e2e/control/limit-of-another', needs=NEEDS)
+def limit_of_another(t):
+    """A limit that would hold nothing is refused: at the destination, and too late."""
+    src, dst = Qemu.source(t), Qemu.destination(t)
+    sites = Sites(t, src, dst, dc1={'peer dc2': {'rate': '150mbit'}})
+    id = sites.dc1.qmp.cmd('migrate', vm='web1', peer='dc2')['id']
+    src.wait_transferred(2 << 20)
+    there = wait_for(sites.dc2.migrations_active, 'dc2 to have it', 3)[0]['id']
+    refused(sites.dc2.qmp, 'set-rate-limit', migration=there, rate='10mbit')
+    code, _, err = sites.client.run('limit', id, '140mbit')
+    check(code == 0, 'at the source while it runs: ' + err)
+    now = sites.dc1.qmp.cmd('query-migrations', id=id)[0]['rate-limit']
+    check(now == 17500000, 'rate-limit is %d' % now)
+    assert_migrated(t, src, dst)
+    for daemon in (sites.dc1, sites.dc2):
+        wait_for(lambda d=daemon: not d.migrations_active(), daemon.name + ' to end it', 3)
+    refused(sites.dc1.qmp, 'set-rate-limit', migration=id, rate='10mbit')
+    refused(sites.dc2.qmp, 'set-rate-limit', migration=there, rate='10mbit')
+    code, _, err = sites.client.run('limit', id, '10mbit')
+    check(code == 4 and 'GenericError' not in err, 'the client: %d %s' % (code, err))
+
+
 @case('e2e/control/quit-cancels', needs=NEEDS)
 def quit_cancels(t):
     src, dst = Qemu.source(t), Qemu.destination(t)

@@ -47,6 +47,20 @@ def carried(t, n, w, k, tls):
               '%s: %s' % (daemon.name, daemon.migrations()))
 
 
+@case('e2e/link-tunnel/compressed/{method}-n{n}-w{w}-k{k}', needs=NEEDS, table=[
+    dict(method='zlib', n=3, w=2, k=2), dict(method='zstd', n=3, w=2, k=2)])
+def compressed(t, method, n, w, k):
+    """Unpacked where it comes in, packed anew at the other site: the RAM is the same."""
+    sites, listen, connect = tunnel_sites(t, k, w)
+    dst = Qemu.destination(t, paused=True)
+    dst.set_multifd(k, multifd_compression=method)
+    dst.listen(connect)
+    src = Qemu.source(t)
+    src.set_multifd(n, max_bandwidth=48 << 20, downtime_limit=100, multifd_compression=method)
+    src.migrate(listen)
+    assert_migrated(t, src, dst, ram=True)
+
+
 @case('e2e/link-tunnel/ram-compared', needs=NEEDS)
 def ram_compared(t):
     sites, listen, connect = tunnel_sites(t, 3)

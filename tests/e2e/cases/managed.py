@@ -30,6 +30,7 @@ def settings(qemu):
     dict(n=4, w=8, k=2, tls='x509'), dict(n=4, w=8, k=2, tls='psk'),
     dict(n=5, w=2, k=8, tls='psk'), dict(n=8, w=4, k=5, tls='x509'),
     dict(n=16, w=1, k=1, tls='x509'), dict(n=1, w=16, k=16, tls='psk'),
+    dict(n=32, w=40, k=24, tls='x509'),
 ])
 def managed(t, n, w, k, tls):
     src, dst = Qemu.source(t), Qemu.destination(t)
@@ -246,6 +247,23 @@ def operators_limit(t):
     assert_migrated(t, src, dst)
     assert_put_back(src, dst, before)
     check(src.qmp.cmd('query-migrate-parameters')['max-bandwidth'] == 1 << 20, 'not put back')
+
+
+@case('e2e/managed/no-limit-of-qemus', needs=NEEDS)
+def no_limit_of_qemus(t):
+    """While a migration goes on QEMU's own max-bandwidth must never be what holds it."""
+    src, dst = Qemu.source(t), Qemu.destination(t)
+    dst.may_be_dead = True
+    sites, before = started(t, src, dst, dc1={'peer dc2': {'rate': '40mbit'}})
+    migration = sites.client.start(*migrate_words())
+    migration.may_be_dead = True
+    src.wait_transferred(2 << 20)
+    got = src.qmp.cmd('query-migrate-parameters')['max-bandwidth']
+    check(got >= 1 << 40, 'max-bandwidth is %d, expected at least 2^40' % got)
+    sites.client.json('cancel', 'web1')
+    check(migration.wait_exit() != 0, 'the waiting client says that it worked')
+    assert_put_back(src, dst, before)
+    assert_runs_at(src, dst)
 
 
 def disk(t):
