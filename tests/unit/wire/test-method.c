@@ -370,6 +370,34 @@ static void add_packed(const char *what, GTestDataFunc func)
 
 #define ADD(path, func) g_test_add_func("/wire/method/" path, func)
 
+/* The peer chooses the window: its cost must be known before it is taken. */
+static void test_zstd_tells_what_a_window_costs(void)
+{
+    const Method *zstd = method_find("zstd");
+    uint8_t frame[] = { 0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x00 };
+    uint64_t small = 0, large = 0;
+    g_autoptr(GError) error = NULL;
+
+    frame[5] = 0x48;                            /* as QEMU at level 1: 512 KiB */
+    g_assert_true(zstd->decoder_memory(frame, sizeof(frame), &small, &error));
+    g_assert_cmpuint(small, >=, 512 * 1024);
+    g_assert_cmpuint(small, <, 2 * 1024 * 1024);
+    frame[5] = 17 << 3;                         /* 2^27 */
+    g_assert_true(zstd->decoder_memory(frame, sizeof(frame), &large, &error));
+    g_assert_cmpuint(large, >=, 128 * 1024 * 1024);
+
+    frame[4] = 0x20;                            /* single segment */
+    g_assert_false(zstd->decoder_memory(frame, sizeof(frame), &large, &error));
+    g_assert_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL);
+    g_clear_error(&error);
+    g_assert_false(zstd->decoder_memory(frame, 5, &large, &error));
+    g_assert_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL);
+    g_clear_error(&error);
+    frame[0] = 0;
+    g_assert_false(zstd->decoder_memory(frame, sizeof(frame), &large, &error));
+    g_assert_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -392,6 +420,7 @@ int main(int argc, char **argv)
     ADD("zstd/refuses-the-end-of-its-frame",
         test_zstd_refuses_the_end_of_its_frame);
     ADD("zstd/bounds-its-window", test_zstd_bounds_its_window);
+    ADD("zstd/tells-what-a-window-costs", test_zstd_tells_what_a_window_costs);
     ADD("qpl/page-lengths-add-up", test_page_lengths_add_up);
     ADD("uadk/page-lengths-are-all-there", test_page_lengths_are_all_there);
     return g_test_run();
