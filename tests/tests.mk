@@ -61,7 +61,9 @@ run-e2e: all test-tools
 check: setup-check
 	$Qtests/check '$T'
 
+# Other QEMUs are run from directories that tests/e2e/roots makes, if it may.
 check-versions: setup-check
+	@$(if $(NO_INSTALL),true,tests/e2e/roots)
 	$Q$(MAKE) --no-print-directory -j$$(nproc) all test-tools
 	$Qtests/e2e/versions --build $B
 

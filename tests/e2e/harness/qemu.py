@@ -18,7 +18,7 @@ from .process import Process
 from .qmp import Qmp, QmpClosed
 
 PROGRAM = 'qemu-system-x86_64'
-ROOTS = os.environ.get('MULTIFERRY_QEMU_ROOTS', '/var/tmp/mfroots')
+ROOTS = os.environ.get('MULTIFERRY_QEMU_ROOTS', '/var/tmp/multiferry-roots')
 UUID = 'c0ffee00-1234-4abc-8def-001122334455'
 
 # QEMU before 9.0 under TCG loses guest writes during migration when the RAM
