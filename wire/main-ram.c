@@ -72,6 +72,18 @@ static void emit_marker(MainRam *self, MainParser *parser)
 
 /* ---- the block list ---- */
 
+/* Another block follows, or the table is complete. */
+static void next_block(MainRam *self, MainParser *parser)
+{
+    if (self->bytes_left > 0) {
+        expect(self, parser, MAIN_RAM_LIST_NAME_LENGTH, 1);
+        return;
+    }
+    self->has_table = true;
+    main_parser_emit(parser, MAIN_EVENT_RAMBLOCKS, parser->pos);
+    expect(self, parser, MAIN_RAM_WORD, 8);
+}
+
 static bool begin_list(MainRam *self, MainParser *parser)
 {
     if (self->mapped_ram) {
@@ -79,13 +91,7 @@ static bool begin_list(MainRam *self, MainParser *parser)
                                 "followed");
     }
     self->bytes_left = self->addr;
-    if (self->bytes_left > 0) {
-        expect(self, parser, MAIN_RAM_LIST_NAME_LENGTH, 1);
-        return true;
-    }
-    self->has_table = true;
-    main_parser_emit(parser, MAIN_EVENT_RAMBLOCKS, parser->pos);
-    expect(self, parser, MAIN_RAM_WORD, 8);
+    next_block(self, parser);
     return true;
 }
 
@@ -115,13 +121,7 @@ static bool end_block(MainRam *self, MainParser *parser)
     if (!add_block(self, parser)) {
         return false;
     }
-    if (self->bytes_left > 0) {
-        expect(self, parser, MAIN_RAM_LIST_NAME_LENGTH, 1);
-        return true;
-    }
-    self->has_table = true;
-    main_parser_emit(parser, MAIN_EVENT_RAMBLOCKS, parser->pos);
-    expect(self, parser, MAIN_RAM_WORD, 8);
+    next_block(self, parser);
     return true;
 }
 
