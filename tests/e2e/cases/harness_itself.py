@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from harness import Failure, Qemu, assert_migrated, assert_stayed, case, check, wait_for
 from harness.certs import Authority, psk_directory, qemu_psk, qemu_x509
+from harness.compare import compare
 from harness.raw import RawDest, RawSource
 from harness.relay import Relay
 from harness.stream import Capture
@@ -132,3 +133,43 @@ def replay_hold(t):
     source.release()
     source.wait_shut()
     dest.verify()
+
+
+class NoWay:
+    """A way without QEMUs: what its runs come to is given."""
+
+    def __init__(self, kind, results):
+        self.kind, self.results, self.legs = kind, results, '2→3'
+
+    def directly(self):
+        return NoWay('direct', self.results)
+
+    def close(self):
+        pass
+
+
+@case('e2e/harness/compare-{what}', table=[
+    dict(what='same', direct='failed (tls)', through='failed (tls)', good=True),
+    dict(what='other-class', direct='failed (tls)', through='failed (lost)', good=False),
+    dict(what='other-end', direct='completed', through='failed (lost)', good=False),
+    dict(what='unlike', direct='failed (refused)', through='failed (lost)', good=True,
+         unlike='a reason'),
+    dict(what='unlike-end', direct='failed (refused)', through='completed', good=False,
+         unlike='a reason'),
+    dict(what='mended', direct='failed (lost)', through='completed', good=True, mends='a reason'),
+    dict(what='not-mended', direct='completed', through='failed (lost)', good=False,
+         mends='a reason'),
+])
+def compared(t, what, direct, through, good, **more):
+    """Two outcomes that differ are noticed, and those that may differ are not."""
+    way = NoWay('daemon', {'direct': direct, 'daemon': through})
+    try:
+        compare(t, way, lambda w: w.results[w.kind], **more)
+        noticed = False
+    except Failure:
+        noticed = True
+    check(noticed != good, '%s without us and %s through us %s' % (
+        direct, through, 'was noticed' if noticed else 'was not noticed'))
+    check([(r['direct'], r['through']) for r in t.results] == [(direct, through)],
+          'the table has %s' % t.results)
+    t.results.clear()

@@ -29,27 +29,32 @@ class Deadline(BaseException):
 
 
 class Case:
-    def __init__(self, name, function, row, timeout, needs):
+    def __init__(self, name, function, row, timeout, needs, full):
         self.name = name
         self.function = function
         self.row = row
         self.timeout = timeout
         self.needs = needs
+        self.full = full
 
 
-def case(name, table=None, timeout=120, needs=()):
+def case(name, table=None, timeout=120, needs=(), full=False):
     """Register the decorated function as a case, or as one per row of table.
 
     The rows are dicts: they fill the braces in the name, and are passed to
     the function by name.  What is in needs makes the case a skip where it is
-    absent: 'daemon', 'root', or the name of a program.
+    absent: 'daemon', 'root', or the name of a program.  With full=True (of the
+    decorator, or in a row) it runs only where it is named, or with --full, as
+    versions does: for what says little about a single version of QEMU.
     """
     def register(function):
         for row in table or [{}]:
-            full = name.format(**row)
-            if any(c.name == full for c in CASES):
-                raise ValueError('two cases are named ' + full)
-            CASES.append(Case(full, function, row, timeout, needs))
+            row = dict(row)
+            in_full = row.pop('full', full)
+            name_ = name.format(**row)
+            if any(c.name == name_ for c in CASES):
+                raise ValueError('two cases are named ' + name_)
+            CASES.append(Case(name_, function, row, timeout, needs, in_full))
         return function
     return register
 
@@ -102,6 +107,8 @@ class Context:
         self.options = options
         self.started = started
         self.actors = []
+        self.versions = {}      # of the QEMUs, by 'source' and 'destination'
+        self.results = []       # lines of the table, see compare.py
 
     def log(self, text):
         print('%7.3f %s' % (time.monotonic() - self.started, text), flush=True)
@@ -115,6 +122,17 @@ class Context:
                 raise Skip('root')
         elif not shutil.which(what):
             raise Skip('the program ' + what)
+
+    def result(self, legs, direct, through, why=None):
+        """A line of the table that the run prints; why: what makes the two differ."""
+        self.results.append({'legs': legs, 'direct': direct, 'through': through, 'why': why,
+                             **self.versions})
+
+    def need_version(self, minimum, qemu, what):
+        """What only a newer QEMU has; minimum is (major, minor)."""
+        if qemu.version < minimum:
+            raise Skip('QEMU %d.%d for %s, %s is %d.%d.%d' % (*minimum, what, qemu.name,
+                                                              *qemu.version))
 
     def own(self, actor):
         """Register an actor: something with finish(), diagnosis(), destroy()."""

@@ -95,6 +95,7 @@ class Qemu(Process):
     def source(cls, t, name='src', ready=True, **more):
         """A QEMU with a guest that is up and dirties its memory."""
         self = cls(t, name, version=t.options.qemu_src, **more)
+        t.versions['source'] = '%d.%d.%d' % self.version
         if ready:
             self.guest.wait_ready()
             self.guest.wait_dirtying()
@@ -102,7 +103,9 @@ class Qemu(Process):
 
     @classmethod
     def destination(cls, t, name='dst', **more):
-        return cls(t, name, version=t.options.qemu_dst, incoming='defer', **more)
+        self = cls(t, name, version=t.options.qemu_dst, incoming='defer', **more)
+        t.versions['destination'] = '%d.%d.%d' % self.version
+        return self
 
     @property
     def version(self):

@@ -17,6 +17,7 @@ import time
 import traceback
 
 from .case import Context, Deadline, Failure, Skip
+from .compare import format_table
 from .process import become_subreaper, reap_strays
 
 GRACE_S = 30            # after the deadline, for the case to clear up
@@ -24,7 +25,7 @@ TAIL_LINES = 30
 
 
 def run_case(case, options, directory):
-    """In the case's own process: returns (status, reason)."""
+    """In the case's own process: returns (status, reason, lines of the table)."""
     def ring(*_):
         raise Deadline()
 
@@ -57,7 +58,7 @@ def run_case(case, options, directory):
     strays = reap_strays()
     if strays and status == 'ok':
         status, reason = 'FAIL', 'processes left: ' + ', '.join(strays)
-    return status, reason
+    return status, reason, [{'case': case.name, **r} for r in t.results]
 
 
 def where(tb):
@@ -106,15 +107,15 @@ class Running:
         os.waitpid(self.pid, 0)
 
     def done(self):
-        """None while it runs, else (status, reason, seconds)."""
+        """None while it runs, else (status, reason, lines of the table, seconds)."""
         if not select.select([self.pipe], [], [], 0)[0]:
             if time.monotonic() < self.kill_at:
                 return None
             os.killpg(self.pid, signal.SIGKILL)
-            result = ['FAIL', 'hung after its deadline and was killed']
+            result = ['FAIL', 'hung after its deadline and was killed', []]
         else:
             data = os.read(self.pipe, 65536)
-            result = json.loads(data) if data else ['FAIL', 'its process died']
+            result = json.loads(data) if data else ['FAIL', 'its process died', []]
         os.waitpid(self.pid, 0)
         os.close(self.pipe)
         return (*result, time.monotonic() - self.started)
@@ -141,7 +142,7 @@ def print_logs(directory):
 
 
 def report(running, result, keep):
-    status, reason, seconds = result
+    status, reason, _, seconds = result
     name = running.case.name
     if status == 'ok':
         print('ok %s (%.1fs)' % (name, seconds))
@@ -155,12 +156,21 @@ def report(running, result, keep):
     sys.stdout.flush()
 
 
-def run(cases, options, jobs=1, keep=False):
+def print_table(rows, path):
+    """For people, or to a file for whoever runs several of us."""
+    if path:
+        with open(path, 'a') as f:
+            f.writelines(json.dumps(row) + '\n' for row in rows)
+    elif rows:
+        print('\n'.join(format_table(rows)))
+
+
+def run(cases, options, jobs=1, keep=False, table=None):
     """Run all, at most so many at a time; returns the exit status."""
     become_subreaper()
     # Under /tmp by intention: the path of a unix socket has 107 bytes.
     base = tempfile.mkdtemp(prefix='mf-e2e-', dir='/tmp')
-    counts = {'ok': 0, 'FAIL': 0, 'SKIP': 0}
+    counts, rows = {'ok': 0, 'FAIL': 0, 'SKIP': 0}, []
     waiting, running = list(enumerate(cases)), []
     try:
         while waiting or running:
@@ -173,6 +183,7 @@ def run(cases, options, jobs=1, keep=False):
                 if result:
                     running.remove(r)
                     counts[result[0]] += 1
+                    rows += result[2]
                     report(r, result, keep)
     except KeyboardInterrupt:
         for r in running:
@@ -185,6 +196,7 @@ def run(cases, options, jobs=1, keep=False):
         os.rmdir(base)
     elif keep:
         print('kept: ' + base)
+    print_table(rows, table)
     skipped = ', %d skipped' % counts['SKIP'] if counts['SKIP'] else ''
     print('%d passed, %d failed%s' % (counts['ok'], counts['FAIL'], skipped))
     return 1 if counts['FAIL'] else 0
