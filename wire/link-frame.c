@@ -157,10 +157,11 @@ static bool check_frame(const LinkFrame *f, GError **error)
                     LINK_HELLO, LINK_TYPE_LAST);
         return false;
     }
-    if (f->flags & ~rule->flags) {
+    /* No type has two flags that go together. */
+    if ((f->flags & ~rule->flags) || (f->flags & (f->flags - 1))) {
         g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
-                    "link %s frame: got flags 0x%02x, allowed only those in "
-                    "0x%02x", rule->name, f->flags, rule->flags);
+                    "link %s frame: got flags 0x%02x, allowed at most one of "
+                    "those in 0x%02x", rule->name, f->flags, rule->flags);
         return false;
     }
     if ((f->type == LINK_MAIN || f->type == LINK_RETURN) &&

@@ -161,9 +161,26 @@ static bool check_counts(const MultifdHeader *h, const MultifdGeometry *geometry
 }
 
 /*
- * The fields before the name, into @h.  What is stale without pages is 0: QEMU
- * 7.2 leaves the size, name and offsets of an earlier packet in a SYNC.
+ * What is stale without pages is 0: QEMU 7.2 leaves the size, name and offsets
+ * of an earlier packet in a SYNC.  Who knows zero pages (9.0 on) leaves no size
+ * with zero pages alone, and its receivers assert that.
  */
+static bool decode_payload_size(const uint8_t *buf, MultifdHeader *h,
+                                GError **error)
+{
+    uint32_t size = bytes_get_be32(buf + OFF_PAYLOAD_SIZE);
+
+    if (h->normal_pages == 0 && h->zero_pages > 0 && size > 0) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "multifd packet %" PRIu64 ": got next_packet_size %u, "
+                    "allowed 0 with zero pages alone", h->packet_num, size);
+        return false;
+    }
+    h->payload_size = h->normal_pages ? size : 0;
+    return true;
+}
+
+/* The fields before the name, into @h. */
 static bool decode_numbers(const uint8_t *buf, const MultifdGeometry *geometry,
                            MultifdHeader *h, GError **error)
 {
@@ -181,11 +198,10 @@ static bool decode_numbers(const uint8_t *buf, const MultifdGeometry *geometry,
     h->pages_alloc = bytes_get_be32(buf + OFF_PAGES_ALLOC);
     h->normal_pages = bytes_get_be32(buf + OFF_NORMAL_PAGES);
     h->zero_pages = bytes_get_be32(buf + OFF_ZERO_PAGES);
-    if (!check_counts(h, geometry, error)) {
+    if (!check_counts(h, geometry, error) ||
+        !decode_payload_size(buf, h, error)) {
         return false;
     }
-    h->payload_size =
-        h->normal_pages ? bytes_get_be32(buf + OFF_PAYLOAD_SIZE) : 0;
     if (h->normal_pages == 0 && h->zero_pages == 0) {
         h->flags &= ~MULTIFD_FLAG_METHOD_MASK;
     }

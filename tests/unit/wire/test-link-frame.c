@@ -223,8 +223,8 @@ static void test_frame_rejects_flags(void)
         link_frame_encode(&frame, buf);
         for (unsigned bit = 0; bit < 8; bit++) {
             g_autofree char *message = g_strdup_printf(
-                "link %s frame: got flags 0x%02x, allowed only those in 0x%02x",
-                limits[i].name, 1u << bit, allowed);
+                "link %s frame: got flags 0x%02x, allowed at most one of those "
+                "in 0x%02x", limits[i].name, 1u << bit, allowed);
 
             buf[1] = 1u << bit;
             if (allowed & (1u << bit)) {
@@ -234,6 +234,21 @@ static void test_frame_rejects_flags(void)
             }
         }
     }
+}
+
+/* A packet was packed in one way: both flags would name no method at all. */
+static void test_frame_rejects_two_flags(void)
+{
+    LinkFrame frame = sample_frame(&limits[7]);
+    uint8_t buf[LINK_HEADER_SIZE];
+
+    link_frame_encode(&frame, buf);
+    buf[1] = LINK_FLAG_ZLIB | LINK_FLAG_ZSTD;
+    assert_frame_refused(buf, "link PAGES frame: got flags 0x06, allowed at "
+                         "most one of those in 0x06");
+    buf[1] = 0xff;
+    assert_frame_refused(buf, "link PAGES frame: got flags 0xff, allowed at "
+                         "most one of those in 0x06");
 }
 
 /* An empty frame that ends nothing would be work without progress. */
@@ -759,6 +774,7 @@ int main(int argc, char **argv)
     ADD("header/rejects-reserved-high-bytes",
         test_frame_rejects_reserved_high_bytes);
     ADD("header/rejects-flags", test_frame_rejects_flags);
+    ADD("header/rejects-two-flags", test_frame_rejects_two_flags);
     ADD("header/rejects-empty-stream-frames",
         test_frame_rejects_empty_stream_frames);
     ADD("header/rejects-wrapping-offsets", test_frame_rejects_wrapping_offsets);

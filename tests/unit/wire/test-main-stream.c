@@ -858,6 +858,34 @@ static void test_records_are_checked(void)
     }
 }
 
+/* QEMU takes the address's low bits for flags up to the size of its pages. */
+static void test_pages_are_aligned(void)
+{
+    static const struct { uint64_t address; bool ok; } rows[] = {
+        { 0, true }, { 0x4000, true }, { 0x400, false }, { 0x1000, false },
+        { 0x3c00, false }, { 0x7c00, false }, { ~UINT64_C(0x3ff), false },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        GByteArray *s = header();
+
+        put_config(s);
+        put_subsection(s, "configuration/target-page-bits", 1);
+        put(s, 14, 4);
+        put_start(s, "ram", 4);
+        put(s, 0x10000 | 0x04, 8);
+        put_block(s, "m", 0x10000);
+        put(s, rows[i].address | 0x02, 8);
+        put_name(s, "m");
+        if (rows[i].ok) {
+            put(s, 1, 1);                   /* gets as far as the fill byte */
+            assert_broken(s, "fill byte 0x01");
+        } else {
+            assert_broken(s, "allowed only multiples of 0x4000");
+        }
+    }
+}
+
 /* Without a page size the length of a PAGE record is our own guess. */
 static void test_contradiction_after_a_guess_is_opaque(void)
 {
@@ -1001,6 +1029,7 @@ static void add_records(void)
     ADD("records/pages-are-followed", test_page_records_are_followed);
     ADD("records/unknown-flags-are-refused", test_unknown_flags_are_refused);
     ADD("records/are-checked", test_records_are_checked);
+    ADD("records/pages-are-aligned", test_pages_are_aligned);
     ADD("records/contradiction-after-a-guess-is-opaque",
         test_contradiction_after_a_guess_is_opaque);
     ADD("records/start-begins-with-the-list", test_start_begins_with_the_list);

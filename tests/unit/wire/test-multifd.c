@@ -234,7 +234,7 @@ static void test_header_bounds_page_counts(void)
     assert_field_rejected(AT_ALLOC, 0, "got normal_pages 2, allowed at most 0");
     assert_field_rejected(AT_ALLOC, 2, "got zero_pages 1, allowed at most 0");
 
-    assert_field_taken(AT_NORMAL, 0);
+    assert_field_taken(AT_NORMAL, 1);
     assert_field_taken(AT_NORMAL, 127);
     assert_field_rejected(AT_NORMAL, 128, "got zero_pages 1");
     assert_field_rejected(AT_NORMAL, 129, "packet 42: got normal_pages 129, "
@@ -286,10 +286,16 @@ static void test_sync_drops_stale_fields(void)
 /* A receiver with a method asserts that this size is 0. */
 static void test_zero_pages_alone_have_no_payload(void)
 {
+    static const uint32_t sizes[] = { 1, 8192, UINT32_MAX };
     g_autofree uint8_t *buf = sample();
     MultifdHeader h;
 
     bytes_put_be32(buf + AT_NORMAL, 0);
+    for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
+        bytes_put_be32(buf + AT_SIZE, sizes[i]);
+        assert_rejected(buf, "allowed 0 with zero pages alone");
+    }
+    bytes_put_be32(buf + AT_SIZE, 0);
     g_assert_true(multifd_header_decode(buf, &geometry, &h, NULL));
     g_assert_cmpuint(h.payload_size, ==, 0);
     g_assert_cmphex(h.offset[0], ==, 0x3000);
