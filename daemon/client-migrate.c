@@ -20,16 +20,17 @@
 #define POLL_INTERVAL_MS 500u
 #define MAX_CHANNELS 255
 #define MAX_LANES 64
+#define MAX_WEIGHT 1000
 #define NOT_GIVEN INT_MIN
 
 /* Where the options are put; an option's home must be static. */
 static struct {
     char *to, *as, *rate, *handover, *downtime_limit;
-    int channels, lanes, destination_channels;
+    int channels, lanes, destination_channels, weight;
     gboolean detach;
 } options = {
     .channels = NOT_GIVEN, .lanes = NOT_GIVEN,
-    .destination_channels = NOT_GIVEN,
+    .destination_channels = NOT_GIVEN, .weight = NOT_GIVEN,
 };
 
 const GOptionEntry client_migrate_entries[] = {
@@ -47,6 +48,9 @@ const GOptionEntry client_migrate_entries[] = {
     { "rate", 0, 0, G_OPTION_ARG_STRING, &options.rate,
       "The most that this migration puts on the WAN, such as 500Mbit",
       "RATE" },
+    { "weight", 0, 0, G_OPTION_ARG_INT, &options.weight,
+      "Share of the peer's rate against its other migrations, 1 to 1000",
+      "N" },
     { "handover", 0, 0, G_OPTION_ARG_STRING, &options.handover,
       "Start the guest when the source is known to have stopped for good, or "
       "one round trip earlier", "safe|fast" },
@@ -76,7 +80,7 @@ static void clear_options(void)
     g_free(options.downtime_limit);
     memset(&options, 0, sizeof(options));
     options.channels = options.lanes = NOT_GIVEN;
-    options.destination_channels = NOT_GIVEN;
+    options.destination_channels = options.weight = NOT_GIVEN;
 }
 
 /* --- what is asked for --- */
@@ -163,6 +167,7 @@ static JsonObject *build_arguments(const char *vm)
         !add_count(arguments, "lanes", options.lanes, MAX_LANES) ||
         !add_count(arguments, "destination-channels",
                    options.destination_channels, MAX_CHANNELS) ||
+        !add_count(arguments, "weight", options.weight, MAX_WEIGHT) ||
         !add_rate(arguments) || !add_handover(arguments) ||
         !add_downtime_limit(arguments)) {
         return NULL;

@@ -14,7 +14,6 @@
 /* QEMU's own limit: the parameter multifd-channels is a uint8. */
 #define MAX_CHANNELS 255u
 #define MAX_LANES 64u
-#define MAX_WEIGHT 1000u
 
 static const ConfigKey daemon_keys[] = {
     { "name", CONFIG_VALUE_NAME, offsetof(Config, name), NULL, 0, 0,
@@ -86,7 +85,7 @@ static const ConfigKey peer_keys[] = {
     { "rate", CONFIG_VALUE_RATE, offsetof(ConfigPeer, rate), "unlimited",
       0, 0, "The most that all migrations to this peer put on the WAN." },
     { "weight", CONFIG_VALUE_NUMBER, offsetof(ConfigPeer, weight), "1", 1,
-      MAX_WEIGHT, "Share of the daemon's rate, against other peers." },
+      CONFIG_WEIGHT_MAX, "Share of the daemon's rate, against other peers." },
 };
 
 static const ConfigKey vm_keys[] = {
@@ -99,6 +98,8 @@ static const ConfigKey vm_keys[] = {
       MAX_CHANNELS, "Multifd channels of the QEMU leg; 0: the default." },
     { "uuid", CONFIG_VALUE_UUID, offsetof(ConfigVm, uuid), NULL, 0, 0,
       "Refuse a QEMU with another UUID." },
+    { "weight", CONFIG_VALUE_NUMBER, offsetof(ConfigVm, weight), "1", 1,
+      CONFIG_WEIGHT_MAX, "Share of the peer's rate against its other migrations." },
 };
 
 static const ConfigKey tunnel_keys[] = {
@@ -116,7 +117,7 @@ static const ConfigKey tunnel_keys[] = {
     { "rate", CONFIG_VALUE_RATE, offsetof(ConfigTunnel, rate), "unlimited",
       0, 0, "The most that this tunnel puts on the WAN." },
     { "weight", CONFIG_VALUE_NUMBER, offsetof(ConfigTunnel, weight), "1", 1,
-      MAX_WEIGHT, "Share of the peer's rate, against other migrations." },
+      CONFIG_WEIGHT_MAX, "Share of the peer's rate, against other migrations." },
     { "tls", CONFIG_VALUE_BOOL, offsetof(ConfigTunnel, tls), "no", 0, 0,
       "QEMU's TLS towards connect." },
     { "listen-tls", CONFIG_VALUE_BOOL, offsetof(ConfigTunnel, listen_tls),

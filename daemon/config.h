@@ -44,6 +44,7 @@ typedef struct {
                                    socket in the runtime directory */
     unsigned channels;          /* multifd channels of the QEMU leg; 0: default */
     char *uuid;                 /* refuse another one; NULL: any */
+    unsigned weight;
 } ConfigVm;
 
 typedef struct {
@@ -87,6 +88,8 @@ typedef struct {
 #define CONFIG_MAX_FILE_BYTES (1024u * 1024)
 /* Peers, VMs or tunnels; each of them. */
 #define CONFIG_MAX_OBJECTS 4096u
+/* Of a peer, VM or tunnel; the least is 1. */
+#define CONFIG_WEIGHT_MAX 1000u
 
 /*
  * @file may be NULL; @overrides: "group.key=value" or "group NAME.key=value"

@@ -135,6 +135,7 @@ static JsonNode *do_migrate(QmpServerSession *session, JsonObject *args,
         !get_count(args, "downtime-limit", 2000 * 1000, &downtime_limit_ms,
                    error) ||
         !get_rate(args, &setup.rate, error) ||
+        !get_count(args, "weight", CONFIG_WEIGHT_MAX, &setup.weight, error) ||
         !get_handover(self, args, &setup.handover, error)) {
         return NULL;
     }
@@ -174,6 +175,12 @@ static JsonNode *do_migrate_cancel(QmpServerSession *session, JsonObject *args,
 
 /* ---- set-rate-limit --------------------------------------------------------------- */
 
+typedef struct {
+    bool has_rate;
+    uint64_t rate;              /* bytes/s; 0: no limit */
+    unsigned weight;            /* 0: as it is */
+} Pace;
+
 static Limiter *find_peer_limiter(Control *self, const char *name,
                                   GError **error)
 {
@@ -188,6 +195,54 @@ static Limiter *find_peer_limiter(Control *self, const char *name,
     return limiter;
 }
 
+/* What is to change; false: the arguments contradict each other. */
+static bool get_pace(JsonObject *args, Pace *ret, GError **error)
+{
+    const char *peer = qmp_message_get_string(args, "peer");
+    const char *id = qmp_message_get_string(args, "migration");
+
+    ret->has_rate = json_object_has_member(args, "rate");
+    if (!get_rate(args, &ret->rate, error) ||
+        !get_count(args, "weight", CONFIG_WEIGHT_MAX, &ret->weight, error)) {
+        return false;
+    }
+    if (peer && id) {
+        g_set_error(error, QMP_CLASS, QMP_CLASS_GENERIC,
+                    "got 'peer' and 'migration', expected at most one of them");
+        return false;
+    }
+    if (!ret->has_rate && !ret->weight) {
+        g_set_error(error, QMP_CLASS, QMP_CLASS_GENERIC,
+                    "got neither 'rate' nor 'weight', expected at least one");
+        return false;
+    }
+    if (ret->weight && !peer && !id) {
+        g_set_error(error, QMP_CLASS, QMP_CLASS_GENERIC,
+                    "argument 'weight': expected 'peer' or 'migration' with it");
+        return false;
+    }
+    return true;
+}
+
+static void pace_migration(Migration *migration, const Pace *pace,
+                           GError **error)
+{
+    if ((!pace->has_rate ||
+         migration_set_rate(migration, pace->rate, error)) && pace->weight) {
+        migration_set_weight(migration, pace->weight, error);
+    }
+}
+
+static void pace_limiter(Limiter *limiter, const Pace *pace)
+{
+    if (pace->has_rate) {
+        limiter_set_rate(limiter, pace->rate);
+    }
+    if (pace->weight) {
+        limiter_set_weight(limiter, pace->weight);
+    }
+}
+
 static JsonNode *do_set_rate_limit(QmpServerSession *session, JsonObject *args,
                                    gpointer data, GError **error)
 {
@@ -196,27 +251,22 @@ static JsonNode *do_set_rate_limit(QmpServerSession *session, JsonObject *args,
     const char *id = qmp_message_get_string(args, "migration");
     g_autoptr(Migration) migration = NULL;
     Limiter *limiter = self->setup.daemon->limiter;
-    uint64_t rate;
+    Pace pace;
 
     (void)session;
-    if (peer && id) {
-        g_set_error(error, QMP_CLASS, QMP_CLASS_GENERIC,
-                    "got 'peer' and 'migration', expected at most one of them");
-        return NULL;
-    }
-    if (!get_rate(args, &rate, error)) {
+    if (!get_pace(args, &pace, error)) {
         return NULL;
     }
     if (id) {
         migration = find_migration(self, id, error);
         if (migration) {
-            migration_set_rate(migration, rate, error);
+            pace_migration(migration, &pace, error);
         }
         return NULL;
     }
     limiter = peer ? find_peer_limiter(self, peer, error) : limiter;
     if (limiter) {
-        limiter_set_rate(limiter, rate);
+        pace_limiter(limiter, &pace);
     }
     return NULL;
 }
@@ -377,13 +427,15 @@ static const QmpArg migrate_args[] = {
     { "rate", QMP_TYPE_STRING, true },
     { "handover", QMP_TYPE_STRING, true },
     { "downtime-limit", QMP_TYPE_INT, true },
+    { "weight", QMP_TYPE_INT, true },
 };
 static const QmpArg id_args[] = { { "id", QMP_TYPE_STRING, false } };
 static const QmpArg maybe_id_args[] = { { "id", QMP_TYPE_STRING, true } };
 static const QmpArg rate_args[] = {
     { "peer", QMP_TYPE_STRING, true },
     { "migration", QMP_TYPE_STRING, true },
-    { "rate", QMP_TYPE_STRING, false },
+    { "rate", QMP_TYPE_STRING, true },
+    { "weight", QMP_TYPE_INT, true },
 };
 
 #define ARGS(table) table, G_N_ELEMENTS(table)
@@ -398,7 +450,8 @@ static const QmpCommand commands[] = {
     { "query-peers", do_query_peers, NULL, 0, 0, "the configured peers" },
     { "query-status", do_query_status, NULL, 0, 0, "the daemon itself" },
     { "set-rate-limit", do_set_rate_limit, ARGS(rate_args), 0,
-      "limit a migration, a peer, or the whole daemon, from now on" },
+      "limit a migration, a peer, or the whole daemon, from now on; give one "
+      "of the first two another weight" },
     { "quit", do_quit, NULL, 0, 0,
       "end the daemon; running migrations are cancelled" },
 };

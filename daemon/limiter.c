@@ -140,6 +140,16 @@ void limiter_set_weight(Limiter *self, unsigned weight)
     g_mutex_unlock(&self->root->lock);
 }
 
+unsigned limiter_get_weight(Limiter *self)
+{
+    unsigned weight;
+
+    g_mutex_lock(&self->root->lock);
+    weight = self->node.weight;
+    g_mutex_unlock(&self->root->lock);
+    return weight;
+}
+
 /* The lowest rate on the way up, 0 if none is set. */
 static uint64_t get_lowest_rate(const Limiter *self)
 {

@@ -32,6 +32,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Limiter, limiter_unref)
 void limiter_set_rate(Limiter *self, uint64_t rate_bytes_per_s);
 uint64_t limiter_get_rate(const Limiter *self);
 void limiter_set_weight(Limiter *self, unsigned weight);
+unsigned limiter_get_weight(Limiter *self);
 
 /* The most a caller should ask for at once: 2.5 ms of the lowest rate on the
  * way to the root, between 1 KiB (8 ms at 1 Mbit/s) and 256 KiB; SIZE_MAX when

@@ -202,6 +202,10 @@ static void add_times(const Migration *self, JsonObject *ret)
     json_object_set_int_member(ret, "rate", self->end_us ? 0 : self->rate);
     json_object_set_int_member(ret, "rate-limit",
                                migration_get_rate_limit(self));
+    if (self->role != MIGRATION_DESTINATION) {
+        json_object_set_int_member(ret, "weight",
+                                   limiter_get_weight(self->limiter));
+    }
     json_object_set_int_member(ret, "elapsed-ms", elapsed_ms);
     json_object_set_int_member(ret, "memory-limit", self->memory);
     if (self->end_us) {

@@ -16,6 +16,7 @@ typedef struct {
     unsigned lanes;                 /* W; 0: the peer's */
     unsigned destination_channels;  /* K; 0: the far VM's default */
     uint64_t rate;                  /* bytes/s; 0: no limit of its own */
+    unsigned weight;                /* 0: the VM's */
     Handover handover;
     unsigned downtime_limit_ms;     /* 0: QEMU's own */
 } ManagedSetup;

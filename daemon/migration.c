@@ -504,8 +504,7 @@ bool migration_cancel(Migration *self, GError **error)
     return true;
 }
 
-bool migration_set_rate(Migration *self, uint64_t rate_bytes_per_s,
-                        GError **error)
+static bool check_paced_here(Migration *self, const char *what, GError **error)
 {
     MigrationState state = migration_get_state(self);
 
@@ -516,11 +515,29 @@ bool migration_set_rate(Migration *self, uint64_t rate_bytes_per_s,
     }
     if (self->role == MIGRATION_DESTINATION) {
         g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
-                    "migration %s: its rate is set at the source's daemon, "
-                    "peer %s", self->id, self->peer->name);
+                    "migration %s: its %s is set at the source's daemon, "
+                    "peer %s", self->id, what, self->peer->name);
+        return false;
+    }
+    return true;
+}
+
+bool migration_set_rate(Migration *self, uint64_t rate_bytes_per_s,
+                        GError **error)
+{
+    if (!check_paced_here(self, "rate", error)) {
         return false;
     }
     limiter_set_rate(self->limiter, rate_bytes_per_s);
+    return true;
+}
+
+bool migration_set_weight(Migration *self, unsigned weight, GError **error)
+{
+    if (!check_paced_here(self, "weight", error)) {
+        return false;
+    }
+    limiter_set_weight(self->limiter, weight);
     return true;
 }
 

@@ -85,6 +85,8 @@ bool migration_cancel(Migration *self, GError **error)
 /* Refused where it would do nothing: it is over, or the other daemon paces it. */
 bool migration_set_rate(Migration *self, uint64_t rate_bytes_per_s,
                         GError **error);
+/* Its share among the peer's migrations; likewise. */
+bool migration_set_weight(Migration *self, unsigned weight, GError **error);
 
 const char *migration_get_id(const Migration *self);
 MigrationState migration_get_state(Migration *self);

@@ -140,13 +140,13 @@ static bool check_add(const Registry *self, const Migration *migration,
                        error);
 }
 
-/* The share asked for; when memory runs low, a quarter of what is left. */
+/* The share asked for; when memory runs low, an eighth of what is left. */
 static bool grant_memory(Registry *self, uint64_t *ret_memory, GError **error)
 {
     uint64_t left = self->config->memory - MIN(self->config->memory,
                                                self->memory_used);
     uint64_t grant = MIN(self->config->migration_memory,
-                         MAX(left / 4, (uint64_t)MEMORY_MIN));
+                         MAX(left / 8, (uint64_t)MEMORY_MIN));
 
     if (left < grant) {
         g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,

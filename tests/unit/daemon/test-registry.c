@@ -195,7 +195,7 @@ static void test_memory_is_shared_out(void)
     /* All of it has come back. */
     last = make(&self, MIGRATION_TUNNEL, MIGRATION_RELAY, "last");
     assert_enters(last);
-    g_assert_cmpuint(last->memory, ==, 25 * MIB);
+    g_assert_cmpuint(last->memory, ==, 100 * MIB / 8);
     migration_leave(last);
     end(&self);
 }
