@@ -58,6 +58,7 @@ need_check() {
     need iproute2 have ip
     need shellcheck have shellcheck
     need mandoc have mandoc
+    need systemd have systemd-analyze
 }
 
 need_bench() {
