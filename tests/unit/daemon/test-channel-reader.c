@@ -535,6 +535,91 @@ static void test_corrupt_zlib_is_rejected(void)
     fixture_free(self);
 }
 
+static void put_packed(Fixture *self, uint32_t flags, const void *payload,
+                       uint32_t len)
+{
+    MultifdHeader header = make_header(1, 0);
+
+    header.flags = flags;
+    header.payload_size = len;
+    put_header(self, &header);
+    g_byte_array_append(self->wire, payload, len);
+}
+
+/* A page that unpacks to 16 MiB: refused, and never held. */
+static void test_bombs_are_rejected(void)
+{
+    static const char *const names[] = { "zlib", "zstd" };
+    size_t raw_len = 16 << 20;
+    g_autofree uint8_t *raw = g_malloc0(raw_len);
+    g_autofree uint8_t *packed = g_malloc(MULTIFD_PAYLOAD_MAX);
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        Fixture *self = fixture_new();
+        const Method *method = method_find(names[i]);
+        MethodState *encoder = method->encoder_new(1);
+        size_t len = 0;
+
+        g_assert_true(method->encode(encoder, raw, raw_len, packed,
+                                     MULTIFD_PAYLOAD_MAX, &len, NULL));
+        method->state_free(encoder);
+        push_main(self);
+        put_sync(self);
+        put_packed(self, method->id, packed, len);
+        sync_others(self);
+        run(self);
+        assert_rejected(self, 1, "got more than 4096 bytes of pages");
+        g_assert_cmpuint(look(self).held_peak, <, 1024 * 1024);
+        fixture_free(self);
+    }
+}
+
+static void test_zstd_garbage_is_rejected(void)
+{
+    Fixture *self = fixture_new();
+
+    push_main(self);
+    put_sync(self);
+    put_packed(self, METHOD_ZSTD, "no frame of zstd", 16);
+    sync_others(self);
+    run(self);
+    assert_rejected(self, 1, "a first payload that begins no zstd frame");
+    fixture_free(self);
+}
+
+/* The window is the source's to choose, the memory is ours. */
+static void test_zstd_window_is_paid_for(void)
+{
+    static const uint8_t frame[] = {
+        0x28, 0xb5, 0x2f, 0xfd, 0x00, 17 << 3, 0x01, 0x00, 0x00,
+    };
+    Fixture *self = fixture_new();
+
+    push_main(self);
+    put_sync(self);
+    put_packed(self, METHOD_ZSTD, frame, sizeof(frame));
+    sync_others(self);
+    run(self);
+    assert_broke(self, "channel 7: decoding zstd: needs ");
+    g_assert_cmpuint(look(self).charged, ==, 0);
+    fixture_free(self);
+}
+
+/* qpl and uadk have lengths inside, which a receiver asserts; nobody decodes. */
+static void test_page_lengths_are_checked(void)
+{
+    uint8_t payload[4 + 100] = { 0, 0, 0, 101 };
+    Fixture *self = fixture_new();
+
+    push_main(self);
+    put_sync(self);
+    put_packed(self, METHOD_QPL, payload, sizeof(payload));
+    sync_others(self);
+    run(self);
+    assert_rejected(self, 1, "got lengths that add up to 105, allowed 104");
+    fixture_free(self);
+}
+
 static void check_device_rejected(const char *idstr, uint32_t size,
                                   const char *part)
 {
@@ -597,6 +682,14 @@ static void test_end_inside_a_packet_fails(void)
     check_cut(LINK_FIXTURE_PAGE + 1);                   /* header */
     check_cut(LINK_FIXTURE_PAGE + 1344 - 12);           /* behind the prefix */
     check_cut(LINK_FIXTURE_PAGE + 1344 - 5);            /* inside it */
+}
+
+/* Each field may be the one that is cut: all of them, and the first offset. */
+static void test_end_at_every_byte_of_a_header_fails(void)
+{
+    for (size_t have = 1; have < 330; have++) {
+        check_cut(LINK_FIXTURE_PAGE + 1344 - have);
+    }
 }
 
 static void test_end_inside_device_state_fails(void)
@@ -679,7 +772,13 @@ int main(int argc, char **argv)
     }
     ADD("rejects/second-method", test_second_method_is_rejected);
     ADD("rejects/corrupt-zlib", test_corrupt_zlib_is_rejected);
+    ADD("rejects/bombs", test_bombs_are_rejected);
+    ADD("rejects/zstd-garbage", test_zstd_garbage_is_rejected);
+    ADD("rejects/zstd-window-beyond-the-share", test_zstd_window_is_paid_for);
+    ADD("rejects/page-lengths-that-lie", test_page_lengths_are_checked);
     ADD("end/inside-a-packet-fails", test_end_inside_a_packet_fails);
+    ADD("end/at-every-byte-of-a-header-fails",
+        test_end_at_every_byte_of_a_header_fails);
     ADD("end/inside-device-state-fails", test_end_inside_device_state_fails);
     ADD("end/at-a-border-is-a-leave", test_end_at_a_border_is_a_leave);
     ADD("end/hang-up-before-geometry-is-seen",

@@ -201,6 +201,7 @@ typedef struct {
     uint32_t payload_len;
     uint32_t checksum_off;      /* added to the right one */
     uint32_t length_off;
+    bool payload_is_opaque;
 } Pages;
 
 static Pages *pages_new(void)
@@ -224,8 +225,10 @@ static void say_pages(Victim *self, unsigned lane, uint64_t number,
         .type = LINK_PAGES, .length = len + pages->payload_len +
                                       pages->length_off,
         .sequence = number, .epoch = epoch,
-        .checksum = crc32c_pages(pages->payload, LINK_FIXTURE_PAGE,
-                                 pages->payload_len / LINK_FIXTURE_PAGE) +
+        .checksum = (pages->payload_is_opaque
+                     ? crc32c(0, pages->payload, pages->payload_len)
+                     : crc32c_pages(pages->payload, LINK_FIXTURE_PAGE,
+                                    pages->payload_len / LINK_FIXTURE_PAGE)) +
                     pages->checksum_off,
     };
 
@@ -373,6 +376,39 @@ static void lie_cut_off(Victim *v)
     link_frame_encode(&frame, header);
     g_assert_true(stream_write(v->peer_bulk[1], header, sizeof(header), NULL));
     stream_shutdown(v->peer_bulk[1]);
+}
+
+/* An opaque payload is not decoded here; its lengths must add up all the same. */
+static void lie_page_lengths(Victim *v)
+{
+    Pages *pages = pages_new();
+
+    pages->pages.method = METHOD_UADK;
+    pages->payload_len = 10;
+    memset(pages->payload, 0, 10);
+    pages->payload[3] = 7;
+    pages->payload_is_opaque = true;
+    say_pages(v, 0, 1, 1, pages);
+}
+
+static void lie_no_page(Victim *v)
+{
+    uint8_t buf[LINK_PAGES_FIXED_SIZE + 9] = { 0, 0, 0x10 };
+    LinkFrame frame = { .type = LINK_PAGES, .length = sizeof(buf),
+                        .sequence = 1, .epoch = 1 };
+
+    say(v->peer_bulk[0], &frame, buf);
+}
+
+static void lie_device_idstr(Victim *v)
+{
+    MultifdDeviceHeader device = { .idstr = "", .payload_size = 1 };
+    uint8_t buf[MULTIFD_DEVICE_HEADER_SIZE + 1] = { 0 };
+    LinkFrame frame = { .type = LINK_DEVICE, .length = sizeof(buf),
+                        .sequence = 1, .epoch = 1 };
+
+    multifd_device_header_encode(&device, buf);
+    say(v->peer_bulk[0], &frame, buf);
 }
 
 static void lie_device_size(Victim *v)
@@ -531,6 +567,9 @@ static const Lie destination_lies[] = {
     { "payload-length", lie_payload_length, "bytes of payload" },
     { "in-channel", lie_in_channel, "got inbound channel 255" },
     { "cut-off", lie_cut_off, "end of the stream after 0 bytes" },
+    { "page-lengths", lie_page_lengths, "got lengths that add up to 11, allowed 10" },
+    { "no-page", lie_no_page, "got no pages, allowed at least 1" },
+    { "device-idstr", lie_device_idstr, "an idstr that is empty" },
     { "device-size", lie_device_size, "device-state packet of 100 bytes" },
     { "device-checksum", lie_device_checksum, "got data with checksum" },
     { "main-gap", lie_main_gap, "MAIN frame with offset 1000" },
@@ -575,6 +614,27 @@ static void test_rejected_is_remembered(void)
     g_assert_cmpuint(channel, ==, 3);
     g_assert_cmpuint(packet, ==, 77);
     victim_free(self);
+}
+
+/* A lane that ends inside a frame: at once, whichever field it was. */
+static void test_frame_cut_at_every_byte(void)
+{
+    for (size_t len = 1; len < LINK_HEADER_SIZE + 60; len++) {
+        Victim *self = destination_new();
+        Pages *pages = pages_new();
+        uint8_t buf[LINK_HEADER_SIZE + LINK_PAGES_HEADER_MAX];
+        LinkFrame frame = { .type = LINK_PAGES, .sequence = 0, .epoch = 1 };
+
+        frame.length = link_pages_encode(&pages->pages, &pages->header,
+                                         buf + LINK_HEADER_SIZE) +
+                       LINK_FIXTURE_PAGE;
+        link_frame_encode(&frame, buf);
+        g_assert_true(stream_write(self->peer_bulk[0], buf, len, NULL));
+        stream_shutdown(self->peer_bulk[0]);
+        assert_fails(self, "bulk lane 0: liar: got the end of the stream");
+        victim_free(self);
+        g_free(pages);
+    }
 }
 
 static void test_bulk_without_multifd(void)
@@ -906,6 +966,8 @@ int main(int argc, char **argv)
              run_source_lie);
     g_test_add_func("/link/lies/rejected-is-remembered",
                     test_rejected_is_remembered);
+    g_test_add_func("/link/lies/frame-cut-at-every-byte",
+                    test_frame_cut_at_every_byte);
     g_test_add_func("/link/lies/bulk-without-multifd",
                     test_bulk_without_multifd);
     g_test_add_func("/link/main/silence-is-death", test_silence_is_death);

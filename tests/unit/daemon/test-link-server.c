@@ -120,6 +120,21 @@ static void test_other_frame_first(void)
     read_bytes_fails(header, 10, "end of the stream after 10 bytes");
 }
 
+/* At every byte: nothing waits for the rest, and nothing is taken for a hello. */
+static void test_cut_hello(void)
+{
+    static const char text[] = "{\"version\":1,\"daemon\":\"a\",\"role\":"
+        "\"bulk\",\"migration\":\"" MIGRATION "\",\"lane\":0}";
+    LinkFrame frame = { .type = LINK_HELLO, .length = strlen(text) };
+    uint8_t buf[LINK_HEADER_SIZE + sizeof(text) - 1];
+
+    link_frame_encode(&frame, buf);
+    memcpy(buf + LINK_HEADER_SIZE, text, strlen(text));
+    for (size_t len = 0; len < sizeof(buf); len++) {
+        read_bytes_fails(buf, len, "the end of the stream after ");
+    }
+}
+
 /* ---- over TLS ----------------------------------------------------------------------- */
 
 typedef struct {
@@ -144,6 +159,25 @@ static TlsCredentials *get_credentials(void *data)
     return tls_credentials_ref(((Fixture *)data)->credentials);
 }
 
+typedef struct {
+    const char *path, *answer, *error;
+} Answer;
+
+enum { FIRST_BAD_ANSWER = 20 };     /* the lane that gets the first of these */
+
+static const Answer bad_answers[] = {
+    { "garbage", "[1]", "link HELLO frame: " },
+    { "no-version", "{\"daemon\":\"b\"}", "no usable 'version'" },
+    { "version-0", "{\"version\":0,\"daemon\":\"b\"}", "no usable 'version'" },
+    { "newer-version", "{\"version\":2,\"daemon\":\"b\"}",
+      "link HELLO: got version 2, allowed 1" },
+    { "no-daemon", "{\"version\":1}", "no usable 'daemon'" },
+    { "refusal", "{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"}}",
+      "the peer refused: GenericError: no" },
+    { "refusal-without-reason", "{\"error\":{}}",
+      "the peer refused: GenericError: no reason given" },
+};
+
 static bool on_lane(Stream **stream, const LinkHello *hello,
                     const ConfigPeer *peer, void *data, GError **error)
 {
@@ -154,7 +188,10 @@ static bool on_lane(Stream **stream, const LinkHello *hello,
                     "no such migration");
         return false;
     }
-    if (!link_lane_accept(*stream, "dc2", error)) {
+    if (hello->lane >= FIRST_BAD_ANSWER) {
+        write_raw_hello(*stream,
+                        bad_answers[hello->lane - FIRST_BAD_ANSWER].answer);
+    } else if (!link_lane_accept(*stream, "dc2", error)) {
         return false;
     }
     g_mutex_lock(&self->bell.lock);
@@ -279,6 +316,19 @@ static void test_handler_refuses(void)
     g_assert_null(connect_lane(&self, 13, NULL, &error));
     g_assert_cmpint(qmp_error_get_class(error), ==, QMP_CLASS_DEVICE_NOT_FOUND);
     link_fixture_assert_contains(error->message, "no such migration");
+    fixture_close(&self);
+}
+
+/* Who connects looks at the answer as closely as who listens at the hello. */
+static void test_bad_answer(const void *data)
+{
+    const Answer *answer = data;
+    Fixture self = { 0 };
+
+    fixture_open(&self, &timeouts);
+    add_peer(&self, "dc1", "dc1.test");
+    assert_refused(&self, FIRST_BAD_ANSWER + (answer - bad_answers),
+                   answer->error);
     fixture_close(&self);
 }
 
@@ -426,6 +476,13 @@ int main(int argc, char **argv)
     g_test_add_func("/link/hello/newer", test_newer_hello);
     g_test_add_func("/link/hello/too-long", test_too_long_hello);
     g_test_add_func("/link/hello/other-frame-first", test_other_frame_first);
+    g_test_add_func("/link/hello/cut-at-every-byte", test_cut_hello);
+    for (unsigned i = 0; i < G_N_ELEMENTS(bad_answers); i++) {
+        g_autofree char *path = g_strconcat("/link/hello/bad-answer/",
+                                            bad_answers[i].path, NULL);
+
+        g_test_add_data_func(path, &bad_answers[i], test_bad_answer);
+    }
     g_test_add_func("/link/server/known-peer", test_known_peer);
     g_test_add_func("/link/server/unknown-peer", test_unknown_peer);
     g_test_add_func("/link/server/handler-refuses", test_handler_refuses);
