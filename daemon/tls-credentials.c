@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/tls.h"
+#include "daemon/tls-key-file.h"
 
 /*
  * AES-128-GCM first: with the AES instructions of any server it is the cheapest
@@ -100,7 +100,7 @@ static bool read_file(const char *path, bool secret, gnutls_datum_t *ret,
     }
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
         ok = fail(error, path, "got something that is not a file");
-    } else if (secret && (st.st_mode & 0077)) {
+    } else if (secret && !tls_key_file_is_private(fd, &st)) {
         ok = fail(error, path, "got mode %04o, which lets others read the "
                   "key; allowed at most 0600 (chmod 0600 it)",
                   (unsigned)st.st_mode & 07777);

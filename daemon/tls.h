@@ -40,7 +40,7 @@ typedef struct TlsCredentials TlsCredentials;
 
 /*
  * Read and check the files.  Errors name the file and what is wrong with it;
- * a key that others may read (mode & 0077) and an expired or not yet valid
+ * a key that others may read (mode & 0077, or an access list) and an expired or not yet valid
  * certificate of our own are refused.  What is missing for one endpoint
  * (client-*.pem on a daemon that only accepts) fails only when it is used.
  */
