@@ -89,8 +89,22 @@ ClientSessionExit client_control_limit(ClientSession *session, char **args)
     return execute(session, "set-rate-limit", arguments, done);
 }
 
+static gboolean quit_now;
+
+const GOptionEntry client_control_quit_entries[] = {
+    { "now", 0, 0, G_OPTION_ARG_NONE, &quit_now,
+      "Cancel the migrations that run", NULL },
+    { NULL, 0, 0, 0, NULL, NULL, NULL },
+};
+
 ClientSessionExit client_control_quit(ClientSession *session, char **args)
 {
+    JsonObject *arguments = NULL;
+
     (void)args;
-    return execute(session, "quit", NULL, "multiferryd ends");
+    if (quit_now) {
+        arguments = json_object_new();
+        json_object_set_boolean_member(arguments, "now", TRUE);
+    }
+    return execute(session, "quit", arguments, "multiferryd is ending");
 }

@@ -10,6 +10,7 @@
 
 ClientSessionExit client_control_cancel(ClientSession *session, char **args);
 ClientSessionExit client_control_limit(ClientSession *session, char **args);
+extern const GOptionEntry client_control_quit_entries[];
 ClientSessionExit client_control_quit(ClientSession *session, char **args);
 
 #endif

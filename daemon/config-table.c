@@ -51,6 +51,9 @@ static const ConfigKey timeouts_keys[] = {
       "10s", 100, HOUR_MS, "No heartbeat from a peer." },
     { "qmp", CONFIG_VALUE_TIME, offsetof(Config, timeouts.qmp_ms), "10s",
       100, HOUR_MS, "A QEMU's answer to a command." },
+    { "drain", CONFIG_VALUE_TIME, offsetof(Config, timeouts.drain_ms), "30s",
+      0, 24 * HOUR_MS, "Until running migrations are cancelled when the daemon "
+      "is told to end." },
 };
 
 static const ConfigKey tls_keys[] = {

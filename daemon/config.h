@@ -24,6 +24,7 @@ typedef struct {
     unsigned idle_ms;           /* no byte on any channel; 0: never */
     unsigned link_dead_ms;      /* no heartbeat from the peer */
     unsigned qmp_ms;            /* an answer of a QEMU that is not in a sync */
+    unsigned drain_ms;          /* of running migrations, at our end; 0: none */
 } ConfigTimeouts;
 
 typedef struct {

@@ -316,6 +316,8 @@ static JsonNode *do_query_status(QmpServerSession *session, JsonObject *args,
     json_object_set_string_member(ret, "version", MULTIFERRY_VERSION);
     json_object_set_string_member(ret, "control",
                                   daemon->config->control->text);
+    json_object_set_boolean_member(ret, "draining",
+                                   drain_is_active(self->setup.drain));
     json_object_set_int_member(ret, "migrations",
                                registry_count_running(daemon->registry));
     json_object_set_int_member(ret, "uptime-ms",
@@ -407,11 +409,15 @@ static JsonNode *do_quit(QmpServerSession *session, JsonObject *args,
                          gpointer data, GError **error)
 {
     Control *self = data;
+    bool now = false;
 
     (void)session;
-    (void)args;
     (void)error;
-    g_main_loop_quit(self->setup.loop);
+    if (qmp_message_get_bool(args, "now", &now) && now) {
+        drain_end_now(self->setup.drain);
+    } else {
+        drain_begin(self->setup.drain);
+    }
     return NULL;
 }
 
@@ -437,6 +443,7 @@ static const QmpArg rate_args[] = {
     { "rate", QMP_TYPE_STRING, true },
     { "weight", QMP_TYPE_INT, true },
 };
+static const QmpArg quit_args[] = { { "now", QMP_TYPE_BOOL, true } };
 
 #define ARGS(table) table, G_N_ELEMENTS(table)
 
@@ -452,8 +459,8 @@ static const QmpCommand commands[] = {
     { "set-rate-limit", do_set_rate_limit, ARGS(rate_args), 0,
       "limit a migration, a peer, or the whole daemon, from now on; give one "
       "of the first two another weight" },
-    { "quit", do_quit, NULL, 0, 0,
-      "end the daemon; running migrations are cancelled" },
+    { "quit", do_quit, ARGS(quit_args), 0,
+      "take no new migration, and end when none runs any more" },
 };
 
 static const QmpArg migration_event[] = {
@@ -501,7 +508,7 @@ static gboolean tick(void *data)
     unsigned running = registry_count_running(self->setup.daemon->registry);
 
     registry_tick(self->setup.daemon->registry);
-    if (running != self->shown) {
+    if (running != self->shown && !drain_is_active(self->setup.drain)) {
         self->shown = running;
         service_status("%u migrations running", running);
     }

@@ -8,10 +8,11 @@
 #define DAEMON_CONTROL_H
 
 #include "daemon/daemon.h"
+#include "daemon/drain.h"
 
 typedef struct {
     Daemon *daemon;
-    GMainLoop *loop;            /* ended by `quit` */
+    Drain *drain;               /* begun by `quit` */
     const char *link_address;   /* bound; NULL: none */
     GPtrArray *tunnels;         /* of Tunnel */
 } ControlSetup;

@@ -40,6 +40,7 @@ typedef struct {
     Config *config;
     Daemon daemon;
     GMainLoop *loop;
+    Drain *drain;
     char *link_address;
     LinkServer *link_server;
     GPtrArray *tunnels;
@@ -240,7 +241,7 @@ static bool start_control(Service *self, GError **error)
 {
     ControlSetup setup = {
         .daemon = &self->daemon,
-        .loop = self->loop,
+        .drain = self->drain,
         .link_address = self->link_address,
         .tunnels = self->tunnels,
     };
@@ -263,7 +264,7 @@ static bool start_control(Service *self, GError **error)
 
 static gboolean handle_stop(void *data)
 {
-    g_main_loop_quit(data);
+    drain_begin(data);
     return G_SOURCE_CONTINUE;
 }
 
@@ -272,6 +273,10 @@ static gboolean handle_reload(void *data)
     Service *self = data;
     g_autoptr(GError) error = NULL;
 
+    if (drain_is_active(self->drain)) {
+        log_info(NULL, "reload: not any more, the daemon is stopping");
+        return G_SOURCE_CONTINUE;
+    }
     service_reloading();
     if (credentials_reload(self->daemon.credentials, &error)) {
         log_info(NULL, "reloaded the TLS credentials; running migrations keep "
@@ -289,6 +294,8 @@ static gboolean handle_reload(void *data)
 static bool start(Service *self, GError **error)
 {
     make_daemon(self);
+    self->drain = drain_new(self->daemon.registry, self->loop,
+                            self->config->timeouts.drain_ms);
     if (!load_credentials(self, error)) {
         return false;
     }
@@ -327,6 +334,7 @@ static void stop(Service *self)
         g_ptr_array_unref(self->tunnels);
     }
     registry_join(self->daemon.registry);
+    drain_free(self->drain);
     send_last_events();     /* to nobody any more: frees them */
     g_hash_table_unref(self->daemon.peer_limiters);
     limiter_unref(self->daemon.limiter);
@@ -346,15 +354,14 @@ static int run(Config *config)
     service_init();
     if (start(&self, &error)) {
         service_close_unused();
-        g_unix_signal_add(SIGTERM, handle_stop, self.loop);
-        g_unix_signal_add(SIGINT, handle_stop, self.loop);
+        g_unix_signal_add(SIGTERM, handle_stop, self.drain);
+        g_unix_signal_add(SIGINT, handle_stop, self.drain);
         g_unix_signal_add(SIGHUP, handle_reload, &self);
         service_start_watchdog();
         service_ready();
         log_info(NULL, "multiferryd %s (%s) is ready", MULTIFERRY_VERSION,
                  config->name);
         g_main_loop_run(self.loop);
-        service_stopping();
     } else {
         log_error(NULL, "%s", error->message);
         status = EXIT_STARTUP;

@@ -337,15 +337,19 @@ void registry_tick(Registry *self)
     }
 }
 
+void registry_refuse(Registry *self)
+{
+    g_mutex_lock(&self->lock);
+    self->stopping = true;
+    g_mutex_unlock(&self->lock);
+}
+
 void registry_stop(Registry *self)
 {
     int64_t deadline_us = g_get_monotonic_time() + STOP_MS * 1000LL;
     g_autoptr(GPtrArray) running = NULL;
 
-    g_mutex_lock(&self->lock);
-    self->stopping = true;
-    g_mutex_unlock(&self->lock);
-
+    registry_refuse(self);
     running = list(self, false);
     for (unsigned i = 0; i < running->len; i++) {
         g_autoptr(GError) late = NULL;

@@ -49,6 +49,8 @@ GPtrArray *registry_list(Registry *self);
 unsigned registry_count_running(Registry *self);
 unsigned registry_count_of_peer(Registry *self, const ConfigPeer *peer);
 
+/* Take no new ones from now on. */
+void registry_refuse(Registry *self);
 /* Refuse new ones, cancel those that run, and wait for them to be over, but not
  * for ever. */
 void registry_stop(Registry *self);

@@ -102,6 +102,11 @@ void service_stopping(void)
     sd_notify(0, "STOPPING=1");
 }
 
+void service_extend(unsigned patience_ms)
+{
+    sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRIu64, patience_ms * UINT64_C(1000));
+}
+
 void service_status(const char *format, ...)
 {
     g_autofree char *text = NULL;

@@ -26,6 +26,8 @@ void service_close_unused(void);
 void service_ready(void);
 void service_reloading(void);       /* then service_ready() again */
 void service_stopping(void);
+/* Starting, reloading or stopping may take this much longer, from now on. */
+void service_extend(unsigned patience_ms);
 void service_status(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
 /* Pats the watchdog from the default main loop at half of its interval, if

@@ -139,7 +139,7 @@ class Daemon(Process):
                    **(env or {})}
         words = [*prefix, program]
         if groups is None:
-            words += ['--control', 'unix:' + self.control_path]
+            words += ['--control', 'unix:' + self.control_path, '--set', 'timeouts.drain=never']
         else:
             words += ['--config', self.write_config(t, name, groups)]
         super().__init__(t, name, [*words, *args], directory=directory,
@@ -169,9 +169,11 @@ class Daemon(Process):
         daemon = {'name': name, 'control': 'unix:' + self.control_path,
                   'runtime-directory': self.dir}
         daemon.update(groups.get('daemon', {}))
+        # At the end of a case nobody waits for what it left running.
+        timeouts = {'drain': 'never', **groups.get('timeouts', {})}
         path = self.path('multiferryd.conf')
         with open(path, 'w') as f:
-            f.write(config_text({**groups, 'daemon': daemon}))
+            f.write(config_text({**groups, 'daemon': daemon, 'timeouts': timeouts}))
         return path
 
     def _environment(self, env):
