@@ -49,6 +49,8 @@ WIRE_OBJS   := $(call obj,$(WIRE_SRCS))
 QMP_OBJS    := $(call obj,$(QMP_SRCS))
 DAEMON_OBJS := $(call obj,$(DAEMON_SRCS))
 CLIENT_OBJS := $(call obj,$(CLIENT_SRCS) $(SHARED_SRCS))
+# ThreadSanitizer cannot see the library's locks.
+QMP_OBJS    += $(if $(filter thread,$(SAN)),$B/tests/tsan/glib-sync.o)
 CLIENT_LIB_OBJS := $(filter-out $B/daemon/client.o,$(CLIENT_OBJS))
 
 UNIT_WIRE   := $(patsubst %.c,$B/%,$(wildcard tests/unit/wire/test-*.c))
@@ -59,7 +61,7 @@ FUZZERS     := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz-*.c))
 REPLAYS     := $(addprefix $B/tests/fuzz/replay-,$(FUZZERS))
 
 .PHONY: all help clean install demo check check-unit check-fuzz check-e2e \
-        check-versions check-scripts fuzz bench setup test-tools
+        check-versions check-scripts check-tsan fuzz bench setup test-tools
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -72,6 +74,7 @@ help:
 	 'make check        all tests; T=NAME runs those whose name begins so' \
 	 'make check-unit   unit tests under ASan and UBSan, and the fuzz corpora' \
 	 'make check-e2e    with real QEMU' \
+	 'make check-tsan   the data plane with real QEMU under ThreadSanitizer' \
 	 'make check-versions  the e2e matrix on every QEMU version at hand' \
 	 'make bench        relay cost beside haproxy, socat and stunnel' \
 	 'make fuzz F=fuzz-multifd [SECONDS=60]  run one libFuzzer target (clang)' \

@@ -44,6 +44,16 @@ check-fuzz:
 check-e2e:
 	$Q$(SANITIZED) run-e2e T=$T
 
+# Threads: a build of its own, because TSan goes with no other sanitizer.
+TSAN_CASES := tunnel/n link-tunnel/n managed/n postcopy/ resume/
+.PHONY: check-tsan run-tsan
+check-tsan:
+	$Q$(MAKE) --no-print-directory SAN=thread run-tsan T=$T
+
+run-tsan: all test-tools
+	$QTSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan/suppressions \
+	    tests/e2e/run --build $B $(or $T,$(TSAN_CASES))
+
 check-scripts:
 	@tests/house-rules
 
