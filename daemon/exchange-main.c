@@ -348,10 +348,18 @@ static void wait_all_sent(Exchange *self)
 
 /*
  * A destination from 10.0 on can say SHUT 0 although one of its channels failed.
- * It cannot have loaded what we have not written.
+ * It cannot have loaded what we have not written, nor what its source has not
+ * sent; a source from 10.0 on would believe it all the same.
  */
 static bool check_shut(Exchange *self, GError **error)
 {
+    if (main_stream_lacks_ram(self->main)) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "return path: got SHUT 0 before the END section of RAM, "
+                    "allowed only after it; the destination has not got the "
+                    "whole guest");
+        return false;
+    }
     wait_all_sent(self);
     if (exchange_is_all_sent(self)) {
         return true;

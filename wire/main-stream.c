@@ -64,6 +64,7 @@ struct MainStream {
     bool first_section;     /* CONFIGURATION may come */
     bool in_config;         /* a subsection of it may come */
     bool ram_started;
+    bool ram_ended;         /* its END section, whole */
     uint32_t ram_id;
     Footers footers;
     uint8_t section_type;   /* of the present START, FULL, PART or END */
@@ -290,6 +291,7 @@ static bool step_ram(MainStream *self)
     if (!main_ram_step(&self->ram, &self->parser, &done)) {
         return false;
     }
+    self->ram_ended = done && self->section_type == SECTION_END;
     if (done && self->footers == FOOTERS_NOT_SENT) {
         expect(self, STATE_TYPE, 1);
     } else if (done) {
@@ -488,6 +490,11 @@ MainSyncMode main_stream_get_sync_mode(const MainStream *self)
 bool main_stream_has_return_path(const MainStream *self)
 {
     return self->command.has_return_path;
+}
+
+bool main_stream_lacks_ram(const MainStream *self)
+{
+    return self->ram_started && !self->ram_ended && !self->parser.opaque_reason;
 }
 
 bool main_stream_is_opaque(const MainStream *self)

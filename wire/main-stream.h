@@ -90,6 +90,8 @@ uint64_t main_stream_get_page_size(const MainStream *self);
 bool main_stream_get_uuid(const MainStream *self, uint8_t ret_uuid[16]);
 MainSyncMode main_stream_get_sync_mode(const MainStream *self);
 bool main_stream_has_return_path(const MainStream *self);
+/* RAM has begun, and its END section is still to come: nobody has all of it. */
+bool main_stream_lacks_ram(const MainStream *self);
 bool main_stream_is_opaque(const MainStream *self);
 /* Where and why it turned opaque, for a message; NULL before. */
 const char *main_stream_get_opaque_reason(const MainStream *self);

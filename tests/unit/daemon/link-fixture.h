@@ -88,6 +88,16 @@ static inline void link_fixture_put_marker(GByteArray *s)
     link_fixture_put(s, 2, 4);
 }
 
+/* The end of RAM: a destination can have got all of it. */
+static inline void link_fixture_put_ram_end(GByteArray *s)
+{
+    link_fixture_put(s, 0x03, 1);               /* END */
+    link_fixture_put(s, 2, 4);
+    link_fixture_put(s, 0x10, 8);
+    link_fixture_put(s, 0x7e, 1);
+    link_fixture_put(s, 2, 4);
+}
+
 /* ---- packets ------------------------------------------------------------------ */
 
 static inline uint32_t link_fixture_hash(uint32_t a, uint32_t b)

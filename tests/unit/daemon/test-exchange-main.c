@@ -774,6 +774,7 @@ static void test_end_with_return_path_waits_for_shut(void)
     g_autoptr(GByteArray) s = make_start(true, true);
     GThread *thread;
 
+    put_ram_end(s);
     push(self, s);
     sync_all(self, 1, 1);
     exchange_main_end(self->exchange);
@@ -783,6 +784,22 @@ static void test_end_with_return_path_waits_for_shut(void)
     g_atomic_int_set(&self->announced, 1);
     g_assert_true(push_shut(self, 0));
     g_assert_cmpint(GPOINTER_TO_INT(g_thread_join(thread)), ==, 0);
+    fixture_free(self);
+}
+
+/* A source from 10.0 on takes SHUT 0 for the end at any time, and its guest would
+ * be gone. */
+static void test_shut_before_the_end_of_ram_fails(void)
+{
+    Fixture *self = fixture_with_channels(1, 1, false, 0);
+    g_autoptr(GByteArray) s = make_start(true, true);
+
+    push(self, s);
+    sync_all(self, 1, 1);
+    g_assert_false(push_shut(self, 0));
+    assert_failed(self, "return path: got SHUT 0 before the END section of RAM");
+    g_assert_cmpuint(look(self).return_in, ==, 0);
+    g_assert_false(look(self).shut);
     fixture_free(self);
 }
 
@@ -996,6 +1013,8 @@ int main(int argc, char **argv)
         test_end_without_return_path_is_the_end);
     ADD("end/with-return-path-waits-for-shut",
         test_end_with_return_path_waits_for_shut);
+    ADD("shut/before-the-end-of-ram-fails",
+        test_shut_before_the_end_of_ram_fails);
     ADD("shut/with-packets-held-fails", test_shut_with_packets_held_fails);
     ADD("shut/waits-for-writers", test_shut_waits_for_writers);
     ADD("shut/failed-is-passed-on", test_failed_shut_is_passed_on);

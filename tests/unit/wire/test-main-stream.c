@@ -311,6 +311,31 @@ static void test_bounds_page_bits(void)
     }
 }
 
+static void test_bounds_capabilities(void)
+{
+    static const uint32_t counts[] = { 65, UINT32_MAX };
+    GByteArray *s;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(counts); i++) {
+        s = header();
+        put_config(s);
+        put_subsection(s, "configuration/capabilities", 1);
+        put(s, counts[i], 4);
+        assert_broken(s, "capabilities, allowed at most 64");
+    }
+    s = header();
+    put_config(s);
+    put_subsection(s, "configuration/capabilities", 1);
+    put(s, 64, 4);
+    put(s, 0, 1);
+    assert_broken(s, "got an empty capability name, allowed 1 to 255 bytes");
+    s = header();
+    put_config(s);
+    put(s, 0x05, 1);
+    put(s, 0, 1);
+    assert_broken(s, "got an empty configuration subsection name");
+}
+
 static void test_unknown_configuration_is_opaque(void)
 {
     GByteArray *s = header();
@@ -962,6 +987,37 @@ static void test_section_ids_must_be_known(void)
     s = started(true);
     put_start(s, "ram", 4);
     assert_broken(s, "got START of section 'ram' twice");
+    s = prologue();
+    put_start(s, "", 4);
+    assert_broken(s, "got a section without a name, allowed 1 to 255 bytes");
+}
+
+/* Who says that it has the guest before that lies. */
+static void test_ram_is_lacked_until_its_end(void)
+{
+    GByteArray *s = prologue();
+    g_auto(Outcome) before = { 0 }, inside = { 0 }, after = { 0 };
+    g_auto(Outcome) opaque = { 0 };
+
+    outcome_init(&before, s);
+    g_assert_false(main_stream_lacks_ram(before.stream));
+    s = started(true);
+    put(s, 0x03, 1);
+    put(s, 2, 4);
+    outcome_init(&inside, s);
+    g_assert_true(main_stream_lacks_ram(inside.stream));
+    s = started(true);
+    put(s, 0x03, 1);
+    put(s, 2, 4);
+    put(s, 0x10, 8);
+    outcome_init(&after, s);
+    g_assert_false(main_stream_lacks_ram(after.stream));
+    s = started(true);              /* the end may hide in what is not followed */
+    put(s, 0x04, 1);
+    put(s, 3, 4);
+    put_name(s, "timer");
+    outcome_init(&opaque, s);
+    g_assert_false(main_stream_lacks_ram(opaque.stream));
 }
 
 static void test_section_types_must_be_known(void)
@@ -1059,6 +1115,7 @@ int main(int argc, char **argv)
     ADD("config/knows-nothing-before", test_knows_nothing_before);
     ADD("config/bounds-the-machine-name", test_bounds_the_machine_name);
     ADD("config/bounds-page-bits", test_bounds_page_bits);
+    ADD("config/bounds-capabilities", test_bounds_capabilities);
     ADD("config/unknown-is-opaque", test_unknown_configuration_is_opaque);
     ADD("config/is-optional-but-first",
         test_configuration_is_optional_but_first);
@@ -1079,6 +1136,8 @@ int main(int argc, char **argv)
     ADD("section/footers-may-be-absent-throughout",
         test_footers_may_be_absent_throughout);
     ADD("section/ids-must-be-known", test_section_ids_must_be_known);
+    ADD("section/ram-is-lacked-until-its-end",
+        test_ram_is_lacked_until_its_end);
     ADD("section/types-must-be-known", test_section_types_must_be_known);
     ADD("section/others-are-opaque", test_other_sections_are_opaque);
     ADD("section/end-of-stream-and-its-description",

@@ -389,13 +389,21 @@ static void test_zstd_tells_what_a_window_costs(void)
     frame[4] = 0x20;                            /* single segment */
     g_assert_false(zstd->decoder_memory(frame, sizeof(frame), &large, &error));
     g_assert_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL);
+    g_assert_nonnull(strstr(error->message, "a frame of one segment"));
     g_clear_error(&error);
-    g_assert_false(zstd->decoder_memory(frame, 5, &large, &error));
-    g_assert_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL);
-    g_clear_error(&error);
+    frame[4] = 0;
+    for (size_t len = 0; len < sizeof(frame); len++) {
+        g_autofree uint8_t *exact = g_memdup2(frame, len);
+
+        g_assert_false(zstd->decoder_memory(exact, len, &large, &error));
+        g_assert_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL);
+        g_assert_nonnull(strstr(error->message, "without a whole frame header"));
+        g_clear_error(&error);
+    }
     frame[0] = 0;
     g_assert_false(zstd->decoder_memory(frame, sizeof(frame), &large, &error));
     g_assert_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL);
+    g_assert_nonnull(strstr(error->message, "begins no zstd frame"));
 }
 
 int main(int argc, char **argv)
