@@ -216,6 +216,31 @@ static ReadResult handle_sync(Reader *self)
            ? READ_MORE : READ_FAILED;
 }
 
+/* The one cure for a page size that is not the source's. */
+static ReadResult reject_page_size(Reader *self, const char *got)
+{
+    return reject(self, g_error_new(
+        WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+        "got %s, expected those of a target with pages of %u bytes; where a "
+        "stream does not say its page size, [tunnel] page-size must", got,
+        self->geometry.page_size));
+}
+
+static bool check_page_size(Reader *self)
+{
+    uint32_t page_size = multifd_header_guess_page_size(self->buf,
+                                                        &self->geometry);
+    g_autofree char *got = NULL;
+
+    if (page_size == 0) {
+        return true;
+    }
+    got = g_strdup_printf("packets of a target with pages of %u bytes",
+                          page_size);
+    reject_page_size(self, got);
+    return false;
+}
+
 static ReadResult read_page_packet(Reader *self)
 {
     GError *error = NULL;
@@ -224,6 +249,9 @@ static ReadResult read_page_packet(Reader *self)
                           self->geometry.header_size - MULTIFD_PREFIX_SIZE,
                           NULL, &error)) {
         return fail_stream(self, error);
+    }
+    if (!check_page_size(self)) {
+        return READ_FAILED;
     }
     if (!multifd_header_decode(self->buf, &self->geometry, &self->header,
                                &error)) {
@@ -274,6 +302,16 @@ static ReadResult read_device_packet(Reader *self)
 
 /* ---- the channel ------------------------------------------------------------ */
 
+static bool is_zero(const uint8_t *buf, size_t len)
+{
+    size_t i = 0;
+
+    while (i < len && buf[i] == 0) {
+        i++;
+    }
+    return i == len;
+}
+
 static ReadResult read_packet(Reader *self)
 {
     GError *error = NULL;
@@ -287,6 +325,10 @@ static ReadResult read_packet(Reader *self)
     if (eof) {
         exchange_leave(self->setup.exchange, self->setup.in);
         return READ_ENDED;
+    }
+    if (self->n_packets == 1 && is_zero(self->buf, MULTIFD_PREFIX_SIZE)) {
+        /* A SYNC of 9.2 and later is zeroes behind its first fields. */
+        return reject_page_size(self, "a first packet that is longer");
     }
     if (!multifd_prefix_decode(self->buf, &flags, &error)) {
         return reject(self, error);

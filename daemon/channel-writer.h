@@ -6,6 +6,7 @@
 #define DAEMON_CHANNEL_WRITER_H
 
 #include "daemon/exchange.h"
+#include "daemon/leg-payload.h"
 #include "daemon/limiter.h"
 #include "daemon/stream.h"
 #include "daemon/sync-confirm.h"
@@ -16,8 +17,7 @@ typedef struct {
     Limiter *limiter;           /* NULL: no limit */
     unsigned out;               /* channel number, 0 to K - 1 */
     MultifdGeometry geometry;
-    const Method *method;       /* of raw payloads on this leg; NULL: the source's */
-    int level;                  /* of the method; 0: its default */
+    const LegPayloadRules *rules;
     uint64_t *packet_num;       /* atomic; one series for all channels */
     SyncConfirm *confirm;       /* NULL: a written SYNC is as good as there */
 } ChannelWriterSetup;

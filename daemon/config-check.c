@@ -138,6 +138,12 @@ static bool check_tunnel_useless(const ConfigTunnel *tunnel, GError **error)
         const char *key, *needed;
     } rules[] = {
         { tunnel->channels > 0, tunnel->connect, "channels", "connect" },
+        { tunnel->compression, tunnel->connect, "compression", "connect" },
+        { tunnel->compression_level > METHOD_LEVEL_MIN, tunnel->connect &&
+          (!tunnel->compression || tunnel->compression->encode),
+          "compression-level", "connect and a compression that has levels" },
+        { tunnel->write_zero_pages, tunnel->connect, "zero-pages", "connect" },
+        { tunnel->page_size > 0, tunnel->listen, "page-size", "listen" },
         { tunnel->lanes > 0, tunnel->peer, "lanes", "peer" },
         { tunnel->tls, tunnel->connect, "tls", "connect" },
         { tunnel->listen_tls, tunnel->listen, "listen-tls", "listen" },

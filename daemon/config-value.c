@@ -9,6 +9,8 @@
 #include "daemon/config.h"
 #include "daemon/tls.h"
 #include "daemon/units.h"
+#include "wire/method.h"
+#include "wire/multifd.h"
 
 bool config_value_fail(GError **error, const char *format, ...)
 {
@@ -212,6 +214,66 @@ static char *encode_tls_kind(const void *field)
     return g_strdup(*(const TlsKind *)field == TLS_PSK ? "yes" : "no");
 }
 
+/* The methods that we can pack with; the others' payloads go on as they came. */
+static bool parse_compression(const ConfigKey *key, const char *text,
+                              void *field, GError **error)
+{
+    const Method *method = method_find(text);
+
+    (void)key;
+    if (strcmp(text, "same") != 0 && (!method || method->opaque)) {
+        return refuse(text, error, "same, none, zlib or zstd");
+    }
+    *(const Method **)field = method;
+    return true;
+}
+
+static char *encode_compression(const void *field)
+{
+    const Method *method = *(const Method *const *)field;
+
+    return g_strdup(method ? method->name : "same");
+}
+
+static bool parse_zero_pages(const ConfigKey *key, const char *text,
+                             void *field, GError **error)
+{
+    (void)key;
+    if (strcmp(text, "keep") != 0 && strcmp(text, "write") != 0) {
+        return refuse(text, error, "keep or write");
+    }
+    *(bool *)field = text[0] == 'w';
+    return true;
+}
+
+static char *encode_zero_pages(const void *field)
+{
+    return g_strdup(*(const bool *)field ? "write" : "keep");
+}
+
+static bool parse_page_size(const ConfigKey *key, const char *text,
+                            void *field, GError **error)
+{
+    MultifdGeometry geometry;
+    uint64_t value = 0;
+
+    (void)key;
+    if (strcmp(text, "auto") != 0 &&
+        (!units_parse_size(text, &value, NULL) ||
+         !multifd_geometry_init(&geometry, value, NULL))) {
+        return refuse(text, error, "auto, or a power of two from 1K to 64K");
+    }
+    *(uint64_t *)field = value;
+    return true;
+}
+
+static char *encode_page_size(const void *field)
+{
+    uint64_t value = *(const uint64_t *)field;
+
+    return value ? units_encode_size(value) : g_strdup("auto");
+}
+
 static bool parse_address(const ConfigKey *key, const char *text, void *field,
                           GError **error)
 {
@@ -344,6 +406,10 @@ static const Ops type_ops[] = {
     [CONFIG_VALUE_TIME]        = { parse_time, encode_time, NULL },
     [CONFIG_VALUE_HANDOVER]    = { parse_handover, encode_handover, NULL },
     [CONFIG_VALUE_TLS_KIND]    = { parse_tls_kind, encode_tls_kind, NULL },
+    [CONFIG_VALUE_COMPRESSION] = { parse_compression, encode_compression,
+                                   NULL },
+    [CONFIG_VALUE_ZERO_PAGES]  = { parse_zero_pages, encode_zero_pages, NULL },
+    [CONFIG_VALUE_PAGE_SIZE]   = { parse_page_size, encode_page_size, NULL },
     [CONFIG_VALUE_ADDRESS]     = { parse_address, encode_address,
                                    clear_address },
     [CONFIG_VALUE_TEXT]        = { parse_text, encode_text, clear_text },

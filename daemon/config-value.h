@@ -23,6 +23,9 @@ typedef enum {
                                    0 where min is 0 */
     CONFIG_VALUE_HANDOVER,      /* Handover */
     CONFIG_VALUE_TLS_KIND,      /* TlsKind; as a bool, is it PSK? */
+    CONFIG_VALUE_COMPRESSION,   /* const Method *; "same" is NULL */
+    CONFIG_VALUE_ZERO_PAGES,    /* bool; are they written? */
+    CONFIG_VALUE_PAGE_SIZE,     /* uint64_t, bytes; "auto" is 0 */
     CONFIG_VALUE_ADDRESS,       /* Address * */
     CONFIG_VALUE_TEXT,          /* char *; one line, not empty */
     CONFIG_VALUE_NAME,          /* char *; fit for a group's or a file's name */

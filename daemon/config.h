@@ -14,6 +14,7 @@
 #include <glib.h>
 #include "daemon/address.h"
 #include "daemon/tls.h"
+#include "wire/method.h"
 
 typedef enum { HANDOVER_SAFE, HANDOVER_FAST } Handover;
 
@@ -54,6 +55,10 @@ typedef struct {
     char *peer;                 /* the link's other end; NULL: none */
     Address *connect;           /* destination QEMU; NULL: through peer */
     unsigned channels;          /* K towards connect; 0: as many as came in */
+    const Method *compression;  /* towards connect; NULL: as the source packed */
+    unsigned compression_level;
+    bool write_zero_pages;      /* towards connect: it is older than 9.0 */
+    uint64_t page_size;         /* of listen's source if its stream does not say; 0: 4096 */
     unsigned lanes;             /* W over peer; 0: the peer's */
     uint64_t rate;
     unsigned weight;

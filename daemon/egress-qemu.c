@@ -278,7 +278,7 @@ static void *channel_thread(void *data)
         .exchange = self->setup.exchange,
         .limiter = self->setup.limiter,
         .out = channel->out,
-        .method = self->setup.method,
+        .rules = &self->setup.payload,
         .packet_num = &self->packet_num,
         .confirm = self->confirm,
     };

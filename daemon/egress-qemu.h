@@ -8,9 +8,9 @@
 #include "daemon/address.h"
 #include "daemon/egress.h"
 #include "daemon/exchange.h"
+#include "daemon/leg-payload.h"
 #include "daemon/limiter.h"
 #include "daemon/tls.h"
-#include "wire/method.h"
 
 typedef struct {
     Exchange *exchange;         /* lent */
@@ -20,7 +20,7 @@ typedef struct {
     TlsCredentials *credentials;    /* NULL: plain; a reference is taken */
     const char *tls_hostname;   /* the certificate's name; NULL: the address' host */
     Limiter *limiter;           /* NULL: no limit; a reference is taken */
-    const Method *method;       /* NULL: as the source QEMU */
+    LegPayloadRules payload;    /* how the destination wants its pages */
     unsigned connect_ms, handshake_ms;
 } EgressQemuSetup;
 

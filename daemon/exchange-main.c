@@ -14,6 +14,7 @@ enum {
     EVENTS_MAX = 8,
     SENT_WAIT_US = 2 * 1000 * 1000,
     GEOMETRY_WAIT_MS = 60 * 1000,       /* a round of a wait without end */
+    DEFAULT_PAGE_SIZE = 4096,
 };
 
 /* What the parser found in one push, told to the observer without the lock. */
@@ -39,17 +40,56 @@ static void tell_findings(Exchange *self, const Findings *findings)
 
 /* ---- looking at the stream --------------------------------------------------- */
 
-static bool found_configuration(Exchange *self, GError **error)
+/* How long packets are: as the stream says, else as we were told. */
+static bool settle_geometry(Exchange *self, GError **error)
 {
     uint64_t page_size = main_stream_get_page_size(self->main);
 
-    if (!multifd_geometry_init(&self->geometry, page_size ? page_size : 4096,
-                               error)) {
+    if (page_size == 0) {
+        page_size = self->page_size ? self->page_size : DEFAULT_PAGE_SIZE;
+    }
+    if (!multifd_geometry_init(&self->geometry, page_size, error)) {
         return false;
     }
     self->configured = true;
     g_cond_broadcast(&self->state);
     return true;
+}
+
+/* The stream says the page size by now, or never will. */
+static bool found_page_size(Exchange *self, bool last_chance, GError **error)
+{
+    return self->configured ||
+           (!last_chance && main_stream_get_page_size(self->main) == 0) ||
+           settle_geometry(self, error);
+}
+
+bool exchange_set_page_size(Exchange *self, uint64_t page_size, GError **error)
+{
+    uint64_t said;
+    bool ok = true;
+
+    g_mutex_lock(&self->lock);
+    said = main_stream_get_page_size(self->main);
+    if (said != 0 && said != page_size) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "got page size %" G_GUINT64_FORMAT ", expected %"
+                    G_GUINT64_FORMAT " as the main channel says", page_size,
+                    said);
+        ok = false;
+    } else {
+        MultifdGeometry geometry;
+
+        ok = multifd_geometry_init(&geometry, page_size, error);
+    }
+    if (ok) {
+        self->page_size = page_size;
+        main_stream_set_page_size(self->main, page_size);
+        /* Nobody has used what was assumed: that waits for exchange_decide(). */
+        ok = !self->configured || settle_geometry(self, error);
+    }
+    g_mutex_unlock(&self->lock);
+    return ok;
 }
 
 /* Pages on main before any channel has come: there is no multifd. */
@@ -76,7 +116,8 @@ static bool handle_event(Exchange *self, const MainEvent *event,
 {
     switch (event->kind) {
     case MAIN_EVENT_CONFIGURATION:
-        return found_configuration(self, error);
+    case MAIN_EVENT_POSTCOPY_ADVISE:
+        return found_page_size(self, false, error);
     case MAIN_EVENT_RAMBLOCKS:
         self->ramblocks = true;
         if (!main_stream_has_return_path(self->main)) {
@@ -84,7 +125,7 @@ static bool handle_event(Exchange *self, const MainEvent *event,
         }
         add_finding(findings, EXCHANGE_EVENT_RAMBLOCKS);
         g_cond_broadcast(&self->state);
-        break;
+        return found_page_size(self, true, error);
     case MAIN_EVENT_MARKER:
         g_array_append_val(self->markers, event->offset);
         g_cond_broadcast(&self->state);
@@ -104,9 +145,8 @@ static bool handle_event(Exchange *self, const MainEvent *event,
     case MAIN_EVENT_OPAQUE:
         found_all_connected(self);
         g_cond_broadcast(&self->state);
-        break;
+        return found_page_size(self, true, error);
     case MAIN_EVENT_RETURN_PATH:
-    case MAIN_EVENT_POSTCOPY_ADVISE:
         break;
     }
     return true;

@@ -44,6 +44,7 @@ struct Exchange {
     GHashTable *queues;         /* epoch -> GQueue of Packet */
 
     MainStream *main;
+    uint64_t page_size;         /* for a stream that does not say it */
     MultifdGeometry geometry;
     bool configured;            /* geometry is valid */
     bool ramblocks;

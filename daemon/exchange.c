@@ -42,6 +42,8 @@ Exchange *exchange_new(const ExchangeSetup *setup)
     self->queues = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free,
                                          free_queue);
     self->main = main_stream_new();
+    self->page_size = setup->page_size;
+    main_stream_set_page_size(self->main, self->page_size);
     byte_ring_init(&self->main_ring, setup->main_ring);
     byte_ring_init(&self->return_ring, RETURN_RING_SIZE);
     self->markers = g_array_new(FALSE, FALSE, sizeof(uint64_t));

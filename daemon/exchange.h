@@ -51,6 +51,7 @@ typedef struct {
     uint64_t share;             /* bytes for packets and what is charged, in all */
     size_t main_ring;           /* bytes of main channel held at most */
     unsigned channels_in;       /* N when it is known beforehand; 0: learn it */
+    uint64_t page_size;         /* the target's, if the stream does not say it; 0: 4096 */
     bool link_fed;              /* the peer decides the mode, exchange_decide() */
     ExchangeObserver observer;
     void *observer_data;
@@ -134,6 +135,10 @@ void exchange_leave(Exchange *self, unsigned in);
 
 /* ---- multifd, inbound from a link -------------------------------------- */
 
+/* What the peer's `channels` event says of the page size, before it decides: the
+ * source's side may know it from elsewhere than the stream. */
+bool exchange_set_page_size(Exchange *self, uint64_t page_size,
+                            GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* What the peer's `channels` event says, once. */
 bool exchange_decide(Exchange *self, bool multifd, unsigned channels_in,
                      const uint8_t uuid[MULTIFD_UUID_SIZE], GError **error)

@@ -90,6 +90,15 @@ static bool check_uuid(Driver *self, GError **error)
     return true;
 }
 
+/* What is fixed for an architecture its streams do not say. */
+static bool tell_page_size(Driver *self, GError **error)
+{
+    uint64_t page_size = qemu_info_get_page_size(self->info);
+
+    return page_size == 0 ||
+           exchange_set_page_size(self->migration->exchange, page_size, error);
+}
+
 static bool inspect(Driver *self, GError **error)
 {
     self->client = qmp_client_connect(self->vm->qmp->text, qmp_ms(self),
@@ -103,7 +112,7 @@ static bool inspect(Driver *self, GError **error)
     self->info = qemu_inspect(self->client, qmp_ms(self), cancellable(self),
                               error);
     if (!self->info || !qemu_check_source(self->info, true, error) ||
-        !check_uuid(self, error)) {
+        !check_uuid(self, error) || !tell_page_size(self, error)) {
         return explain(self, error);
     }
     self->was_running = self->info->running;

@@ -256,12 +256,16 @@ static bool handle_channels(Target *self, JsonObject *data, GError **error)
     uint8_t uuid[UUID_SIZE] = { 0 };
     const char *text = qmp_message_get_string(data, "uuid");
     bool multifd = false;
-    int64_t count = 0;
+    int64_t count = 0, page_size;
 
     qmp_message_get_bool(data, "multifd", &multifd);
     qmp_message_get_uint(data, "count", MULTIFD_CHANNELS_MAX, &count);
     if (text) {
         uuid_from_string(text, uuid);
+    }
+    if (qmp_message_get_uint(data, "page-size", G_MAXINT64, &page_size) &&
+        !exchange_set_page_size(self->migration->exchange, page_size, error)) {
+        return false;
     }
     return exchange_decide(self->migration->exchange, multifd, count, uuid,
                            error);

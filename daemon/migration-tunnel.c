@@ -20,6 +20,11 @@ bool migration_tunnel_connect(Migration *self, const ConfigTunnel *tunnel,
         .channels = tunnel->channels,
         .tls_hostname = tunnel->tls_hostname,
         .limiter = limiter,
+        .payload = {
+            .method = tunnel->compression,
+            .level = tunnel->compression_level,
+            .write_zero_pages = tunnel->write_zero_pages,
+        },
         .connect_ms = self->config->timeouts.connect_ms,
         .handshake_ms = self->config->timeouts.handshake_ms,
     };
@@ -127,6 +132,7 @@ Migration *migration_tunnel_start(Daemon *daemon, const ConfigTunnel *tunnel,
     ExchangeSetup exchange = {
         .memory = migration_queue_memory(self),
         .main_ring = MIGRATION_MAIN_RING,
+        .page_size = tunnel->page_size,
     };
 
     /* Its share of memory is known once it has entered. */

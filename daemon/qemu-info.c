@@ -55,6 +55,31 @@ bool qemu_info_is_capability_on(const QemuInfo *self, const char *name)
     return g_hash_table_lookup(self->capabilities, name) != NULL;
 }
 
+uint64_t qemu_info_get_page_size(const QemuInfo *self)
+{
+    /*
+     * query-migrate's page-size in 7.2; target/.../cpu-param.h, TARGET_PAGE_BITS and
+     * where it varies TARGET_PAGE_BITS_MIN.  What is more than that minimum is in
+     * the stream (aarch64's virt machine has 4096).  loongarch64 has 4096 later.
+     */
+    static const struct {
+        const char *arch;
+        uint64_t page_size;
+    } others[] = {
+        { "aarch64", 1024 }, { "arm", 1024 }, { "alpha", 8192 },
+        { "cris", 8192 }, { "or1k", 8192 }, { "sparc64", 8192 },
+        { "tricore", 16384 },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(others); i++) {
+        if (g_str_equal(self->arch, others[i].arch)) {
+            return others[i].page_size;
+        }
+    }
+    return g_str_equal(self->arch, "loongarch64") &&
+           !qemu_info_is_version(self, 8, 0) ? 16384 : 0;
+}
+
 JsonObject *qemu_info_to_json(const QemuInfo *self)
 {
     JsonObject *object = json_object_new();

@@ -65,6 +65,12 @@ bool qemu_info_has_capability(const QemuInfo *self, const char *name);
 bool qemu_info_is_capability_on(const QemuInfo *self, const char *name);
 
 /*
+ * The target's page size where a stream of its does not say it, by architecture
+ * and version; 0: the usual, 4096.
+ */
+uint64_t qemu_info_get_page_size(const QemuInfo *self);
+
+/*
  * The part for the peer: "uuid", "arch", "machine", "ram-size", "vcpus",
  * "version", "name", "run-state", "capabilities".
  */

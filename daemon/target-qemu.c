@@ -228,6 +228,8 @@ bool target_qemu_open(TargetQemu *self, GError **error)
         .exchange = self->migration->exchange,
         .channels = self->channels,
         .multifd_expected = true,
+        /* The source does not name any to it, if it heeds what it was set to. */
+        .payload = { .write_zero_pages = !qemu_info_is_version(self->info, 9, 0) },
         .connect_ms = timeouts->connect_ms,
         .handshake_ms = timeouts->handshake_ms,
     };

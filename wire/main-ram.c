@@ -192,6 +192,11 @@ static bool step_list_used_length(MainRam *self, MainParser *parser)
 
 /* ---- page records ---- */
 
+static uint64_t get_page_size(const MainRam *self)
+{
+    return self->page_size ? self->page_size : self->page_size_told;
+}
+
 static bool expect_page_body(MainRam *self, MainParser *parser)
 {
     uint32_t kind = self->flags & ~(uint32_t)FLAG_CONTINUE;
@@ -209,11 +214,11 @@ static bool expect_page_body(MainRam *self, MainParser *parser)
     default:
         break;
     }
-    if (self->page_size == 0) {
+    if (get_page_size(self) == 0) {
         parser->guessing = true;
     }
-    main_parser_skip(parser, self->page_size ? self->page_size
-                                             : ASSUMED_PAGE_SIZE);
+    main_parser_skip(parser, get_page_size(self) ? get_page_size(self)
+                                                 : ASSUMED_PAGE_SIZE);
     expect(self, parser, MAIN_RAM_WORD, 8);
     return true;
 }
@@ -224,7 +229,8 @@ static bool expect_page_body(MainRam *self, MainParser *parser)
  */
 static bool check_page(MainRam *self, MainParser *parser)
 {
-    uint64_t size = self->page_size ? self->page_size : FLAGS_MASK + 1;
+    uint64_t size = get_page_size(self) ? get_page_size(self)
+                                        : FLAGS_MASK + 1;
 
     if (self->addr % size != 0) {
         return main_parser_fail(parser, "got a page at 0x%" PRIx64 ", allowed "

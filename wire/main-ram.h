@@ -26,7 +26,8 @@ typedef enum {
 
 typedef struct {
     /* Set by main-stream.c before the START section. */
-    uint64_t page_size;         /* 0: not known */
+    uint64_t page_size;         /* as the stream says; 0: it has not */
+    uint64_t page_size_told;    /* by others, for when it does not; 0: by nobody */
     bool postcopy_advised;      /* a block may tell its page size */
     bool ignore_shared;         /* every block tells its guest address */
     bool mapped_ram;

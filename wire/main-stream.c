@@ -469,6 +469,11 @@ const char *main_stream_get_machine(const MainStream *self)
     return self->config.machine;
 }
 
+void main_stream_set_page_size(MainStream *self, uint64_t page_size)
+{
+    self->ram.page_size_told = page_size;
+}
+
 uint64_t main_stream_get_page_size(const MainStream *self)
 {
     return self->ram.page_size;

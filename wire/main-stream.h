@@ -57,6 +57,9 @@ MainStream *main_stream_new(void);
 void main_stream_free(MainStream *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MainStream, main_stream_free)
 
+/* What is known otherwise, for a stream that does not say it itself. */
+void main_stream_set_page_size(MainStream *self, uint64_t page_size);
+
 /*
  * Look at the next @len bytes.  Stops after at most one event: *@ret_used says
  * how many bytes were looked at (also on success without event, then @len), and
@@ -84,7 +87,7 @@ bool main_stream_feed(MainStream *self, const uint8_t *buf, size_t len,
 
 /* What is known so far.  NULL, 0 or UNKNOWN before its event. */
 const char *main_stream_get_machine(const MainStream *self);
-/* From the configuration or POSTCOPY_ADVISE; 0: the target's minimum. */
+/* What the stream says, in the configuration or POSTCOPY_ADVISE; 0: nothing. */
 uint64_t main_stream_get_page_size(const MainStream *self);
 /* From the configuration/uuid subsection; false when there is none. */
 bool main_stream_get_uuid(const MainStream *self, uint8_t ret_uuid[16]);

@@ -37,6 +37,13 @@ static MethodState *zlib_encoder_new(int level)
     return self;
 }
 
+/* zconf.h: 2^(windowBits + 2) + 2^(memLevel + 9), and a little. */
+static uint64_t zlib_encoder_memory(int level)
+{
+    (void)level;
+    return (1 << 17) + (1 << 17) + 32 * 1024;
+}
+
 static void zlib_state_free(MethodState *self)
 {
     if (!self) {
@@ -129,4 +136,5 @@ const Method method_zlib = {
     .state_free = zlib_state_free,
     .decode = zlib_decode,
     .encode = zlib_encode,
+    .encoder_memory = zlib_encoder_memory,
 };

@@ -7,6 +7,7 @@
  * of 128 MiB; the decoder takes that much memory only when the frame says so, and
  * the caller asks zstd_decoder_memory() first.
  */
+#include <assert.h>
 #include <zstd.h>
 
 #include "wire/error.h"
@@ -40,9 +41,18 @@ static MethodState *zstd_encoder_new(int level)
     self->encoder = ZSTD_createCCtx();
     g_assert(self->encoder);
     ret = ZSTD_CCtx_setParameter(self->encoder, ZSTD_c_compressionLevel,
-                                 CLAMP(level, 0, 20));
+                                 CLAMP(level, 0, METHOD_LEVEL_MAX));
     g_assert(!ZSTD_isError(ret));
     return self;
+}
+
+/* ZSTD_sizeof_CCtx() of libzstd 1.5 for a stream of unknown size, rounded up. */
+static uint64_t zstd_encoder_memory(int level)
+{
+    static const uint8_t mib[] = { 5, 2, 3, 5, 6, 7, 7, 10, 10, 19 };
+
+    static_assert(G_N_ELEMENTS(mib) == METHOD_LEVEL_MAX + 1, "a level is missing");
+    return (uint64_t)mib[CLAMP(level, 0, METHOD_LEVEL_MAX)] << 20;
 }
 
 static void zstd_state_free(MethodState *self)
@@ -165,5 +175,6 @@ const Method method_zstd = {
     .state_free = zstd_state_free,
     .decode = zstd_decode,
     .encode = zstd_encode,
+    .encoder_memory = zstd_encoder_memory,
     .decoder_memory = zstd_decoder_memory,
 };

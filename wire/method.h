@@ -27,8 +27,9 @@ typedef enum {
 
 enum {
     METHOD_DECODER_SMALL = 64 * 1024,
-    /* What an encoder takes at the levels we use, its output buffer included. */
-    METHOD_ENCODER_MEMORY = 2 * 1024 * 1024,
+    /* Of zlib and zstd; what zstd has beyond takes memory for little. */
+    METHOD_LEVEL_MIN = 1,
+    METHOD_LEVEL_MAX = 9,
 };
 
 typedef struct MethodState MethodState;     /* one channel's, one direction's */
@@ -67,6 +68,9 @@ typedef struct {
      */
     bool (*decoder_memory)(const uint8_t *src, size_t src_len,
                            uint64_t *ret_bytes, GError **error);
+    /* Bytes that an encoder takes at most at @level, its buffers not counted.  Not
+     * NULL where encode is not. */
+    uint64_t (*encoder_memory)(int level);
     /*
      * Look at a payload that cannot be decoded, where it has a framing that a
      * receiver relies on.  NULL: nothing to look at.

@@ -238,6 +238,40 @@ bool multifd_header_decode(const uint8_t *buf, const MultifdGeometry *geometry,
     return true;
 }
 
+/* Sources before 9.2 say pages_alloc even in a SYNC. */
+static uint32_t page_size_of_alloc(const uint8_t *buf)
+{
+    uint32_t pages_alloc = bytes_get_be32(buf + OFF_PAGES_ALLOC);
+    MultifdGeometry geometry;
+
+    return pages_alloc > 0 &&
+           multifd_geometry_init(&geometry, MULTIFD_PACKET_SIZE / pages_alloc,
+                                 NULL) &&
+           geometry.page_count == pages_alloc ? geometry.page_size : 0;
+}
+
+uint32_t multifd_header_guess_page_size(const uint8_t *buf,
+                                        const MultifdGeometry *geometry)
+{
+    uint32_t said = page_size_of_alloc(buf);
+    MultifdGeometry longer;
+
+    if (said > 0) {
+        return said == geometry->page_size ? 0 : said;
+    }
+    for (uint64_t size = geometry->page_size * 2; size <= PAGE_SIZE_MAX;
+         size *= 2) {
+        /* No offset has this version in its low half: it would be unaligned. */
+        if (multifd_geometry_init(&longer, size, NULL) &&
+            bytes_get_be32(buf + longer.header_size) == MULTIFD_MAGIC &&
+            bytes_get_be32(buf + longer.header_size + OFF_VERSION) ==
+            MULTIFD_VERSION) {
+            return size;
+        }
+    }
+    return 0;
+}
+
 void multifd_header_encode(const MultifdHeader *self,
                            const MultifdGeometry *geometry, uint8_t *buf)
 {

@@ -95,6 +95,15 @@ bool multifd_header_decode(const uint8_t *buf, const MultifdGeometry *geometry,
                            MultifdHeader *ret, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
+/*
+ * What page size the source has, where @buf, geometry->header_size bytes from a
+ * header's beginning on, shows that it is not @geometry's: pages_alloc makes
+ * 512 KiB with another, or the next packet begins where a shorter header ends.
+ * 0: nothing shows.
+ */
+uint32_t multifd_header_guess_page_size(const uint8_t *buf,
+                                        const MultifdGeometry *geometry);
+
 /* Write geometry->header_size bytes; what is unused is zero. */
 void multifd_header_encode(const MultifdHeader *self,
                            const MultifdGeometry *geometry, uint8_t *buf);

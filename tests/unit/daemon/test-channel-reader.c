@@ -574,6 +574,37 @@ static void test_bombs_are_rejected(void)
     }
 }
 
+/* SYNCs of a source with pages of @page_size, where the main channel says 4096. */
+static void check_page_size_is_told(uint64_t page_size, bool says_alloc,
+                                    uint64_t packet, const char *part)
+{
+    Fixture *self = fixture_new();
+
+    g_assert_true(multifd_geometry_init(&self->geometry, page_size, NULL));
+    push_main(self);
+    for (unsigned i = 0; i < 4; i++) {
+        put_header(self, &(MultifdHeader) {
+            .flags = MULTIFD_FLAG_SYNC,
+            .pages_alloc = says_alloc ? self->geometry.page_count : 0,
+        });
+    }
+    sync_others(self);
+    run(self);
+    assert_rejected(self, packet, part);
+    assert_rejected(self, packet, "[tunnel] page-size");
+    fixture_free(self);
+}
+
+/* The operator of an alpha, who has not heard of page sizes, is told of them. */
+static void test_wrong_page_size_is_told(void)
+{
+    check_page_size_is_told(8192, true, 0, "with pages of 8192 bytes");
+    check_page_size_is_told(8192, false, 0, "with pages of 8192 bytes");
+    check_page_size_is_told(65536, false, 0, "with pages of 65536 bytes");
+    check_page_size_is_told(1024, true, 0, "with pages of 1024 bytes");
+    check_page_size_is_told(1024, false, 1, "a first packet that is longer");
+}
+
 static void test_zstd_garbage_is_rejected(void)
 {
     Fixture *self = fixture_new();
@@ -754,6 +785,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
 #define ADD(path, func) g_test_add_func("/daemon/channel-reader/" path, func)
+    ADD("pages/wrong-size-is-told", test_wrong_page_size_is_told);
     ADD("pages-become-packets", test_pages_become_packets);
     ADD("data-with-sync-gives-data-then-sync",
         test_data_with_sync_gives_data_then_sync);

@@ -165,6 +165,21 @@ static void test_refuses_values(void)
           "'sha256:' and 64 hexadecimal digits" },
         { "[tunnel a]\ntls=maybe\n",
           "test.conf: [tunnel a] tls: got 'maybe', expected yes or no" },
+        { "[tunnel a]\ncompression=qpl\n",
+          "test.conf: [tunnel a] compression: got 'qpl', expected same, none, "
+          "zlib or zstd" },
+        { "[tunnel a]\ncompression-level=10\n",
+          "test.conf: [tunnel a] compression-level: got '10', expected a "
+          "number from 1 to 9" },
+        { "[tunnel a]\nzero-pages=drop\n",
+          "test.conf: [tunnel a] zero-pages: got 'drop', expected keep or "
+          "write" },
+        { "[tunnel a]\npage-size=12K\n",
+          "test.conf: [tunnel a] page-size: got '12K', expected auto, or a "
+          "power of two from 1K to 64K" },
+        { "[tunnel a]\npage-size=128K\n",
+          "test.conf: [tunnel a] page-size: got '128K', expected auto, or a "
+          "power of two from 1K to 64K" },
         { "[tls]\ndirectory=\n",
           "test.conf: [tls] directory: got '', expected an absolute path" },
     };
@@ -290,6 +305,19 @@ static void test_refuses_what_does_not_fit_together(void)
         { "[tunnel a]\nlisten=/b\npeer=dc3\n",
           "test.conf: [tunnel a] peer: got 'dc3', expected the name of a "
           "[peer]" },
+        { PEER "[tunnel a]\nlisten=/b\npeer=dc2\ncompression=zlib\n",
+          "test.conf: [tunnel a] compression: got it without connect, where "
+          "it has no effect" },
+        { PEER "[tunnel a]\nlisten=/b\npeer=dc2\nzero-pages=write\n",
+          "test.conf: [tunnel a] zero-pages: got it without connect, where "
+          "it has no effect" },
+        { "[tunnel a]\nlisten=/b\nconnect=/c\ncompression=none\n"
+          "compression-level=3\n",
+          "test.conf: [tunnel a] compression-level: got it without connect "
+          "and a compression that has levels, where it has no effect" },
+        { PEER "[tunnel a]\npeer=dc2\nconnect=/b\npage-size=8K\n",
+          "test.conf: [tunnel a] page-size: got it without listen, where it "
+          "has no effect" },
         { PEER "[tunnel a]\nlisten=/b\npeer=dc2\ntls=yes\n",
           "test.conf: [tunnel a] tls: got it without connect, where it has "
           "no effect" },

@@ -659,6 +659,112 @@ static void test_geometry_comes_with_the_configuration(void)
     fixture_free(self);
 }
 
+/* The configuration's end, and the end of OPEN_RETURN_PATH behind it. */
+enum { AT_CONFIGURED = 8 + 5 + 14, AT_ADVISE = AT_CONFIGURED + 5 };
+
+static void insert(GByteArray *s, size_t at, const GByteArray *more)
+{
+    g_autoptr(GByteArray) rest = g_byte_array_new();
+
+    g_byte_array_append(rest, s->data + at, s->len - at);
+    g_byte_array_set_size(s, at);
+    g_byte_array_append(s, more->data, more->len);
+    g_byte_array_append(s, rest->data, rest->len);
+}
+
+static void say_page_bits(GByteArray *s, unsigned bits)
+{
+    g_autoptr(GByteArray) more = g_byte_array_new();
+
+    put(more, 0x05, 1);                         /* SUBSECTION */
+    put(more, strlen("configuration/target-page-bits"), 1);
+    put_text(more, "configuration/target-page-bits");
+    put(more, 1, 4);
+    put(more, bits, 4);
+    insert(s, AT_CONFIGURED, more);
+}
+
+static void say_postcopy_advise(GByteArray *s, uint64_t page_size)
+{
+    g_autoptr(GByteArray) more = g_byte_array_new();
+
+    put(more, 0x08, 1);
+    put(more, 3, 2);
+    put(more, 16, 2);
+    put(more, page_size, 8);
+    put(more, page_size, 8);
+    insert(s, AT_ADVISE, more);
+}
+
+typedef struct {
+    const char *name;
+    unsigned bits;              /* 0: the configuration does not say */
+    uint64_t advised;           /* 0: no POSTCOPY_ADVISE */
+    uint64_t told;
+    uint64_t expected;
+} PageSizeCase;
+
+/* What the stream says wins; what says nothing is as we were told. */
+static void test_page_size(gconstpointer data)
+{
+    const PageSizeCase *c = data;
+    Fixture *self = fixture_new((ExchangeSetup) { .page_size = c->told });
+    g_autoptr(GByteArray) s = make_start(true, true);
+    MultifdGeometry geometry;
+    bool over;
+
+    if (c->advised) {
+        say_postcopy_advise(s, c->advised);
+    }
+    if (c->bits) {
+        say_page_bits(s, c->bits);
+    }
+    /* A byte at a time: no piece may settle it too early. */
+    for (size_t i = 0; i < s->len; i++) {
+        g_assert_true(exchange_main_push(self->exchange, s->data + i, 1));
+        if (exchange_wait_geometry_for(self->exchange, 0, &geometry, &over)) {
+            g_assert_cmpuint(geometry.page_size, ==, c->expected);
+        }
+    }
+    g_assert_true(exchange_wait_geometry_for(self->exchange, 0, &geometry,
+                                             &over));
+    fixture_free(self);
+}
+
+/* The peer knows it from the QEMU or the operator at its side. */
+static void test_page_size_comes_from_the_peer(void)
+{
+    Fixture *self = fixture_new((ExchangeSetup) { .link_fed = true });
+    g_autoptr(GByteArray) s = make_start(true, true);
+    g_autoptr(GError) error = NULL;
+    MultifdGeometry geometry;
+
+    push(self, s);
+    g_assert_false(exchange_set_page_size(self->exchange, 12288, &error));
+    g_assert_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL);
+    g_assert_true(exchange_set_page_size(self->exchange, 8192, NULL));
+    g_assert_true(exchange_wait_geometry(self->exchange, &geometry));
+    g_assert_cmpuint(geometry.page_size, ==, 8192);
+    fixture_free(self);
+}
+
+static void test_peer_does_not_contradict_the_stream(void)
+{
+    Fixture *self = fixture_new((ExchangeSetup) { .link_fed = true });
+    g_autoptr(GByteArray) s = make_start(true, true);
+    g_autoptr(GError) error = NULL;
+    MultifdGeometry geometry;
+
+    say_page_bits(s, 13);
+    push(self, s);
+    g_assert_false(exchange_set_page_size(self->exchange, 4096, &error));
+    g_assert_nonnull(strstr(error->message, "got page size 4096, expected 8192"));
+    g_assert_true(exchange_wait_geometry(self->exchange, &geometry));
+    g_assert_cmpuint(geometry.page_size, ==, 8192);
+    g_assert_true(exchange_set_page_size(self->exchange, 8192, NULL));
+    fixture_free(self);
+}
+
 static void test_ramblocks_are_lent(void)
 {
     Fixture *self = fixture_new((ExchangeSetup) { 0 });
@@ -978,6 +1084,26 @@ static void test_delivery_is_what_was_written(void)
     fixture_free(self);
 }
 
+static void add_page_sizes(void)
+{
+    static const PageSizeCase cases[] = {
+        { "unsaid", 0, 0, 0, 4096 },
+        { "told", 0, 0, 8192, 8192 },
+        { "configured", 14, 0, 0, 16384 },
+        { "configured-not-as-told", 12, 0, 1024, 4096 },
+        { "advised", 0, 8192, 0, 8192 },
+        { "advised-not-as-told", 0, 65536, 8192, 65536 },
+        { "configured-and-advised", 16, 65536, 8192, 65536 },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *path = g_strdup_printf(
+            "/exchange/main/stream/page-size/%s", cases[i].name);
+
+        g_test_add_data_func(path, &cases[i], test_page_size);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -1003,6 +1129,11 @@ int main(int argc, char **argv)
     ADD("mode/full-ring-asks-to-settle", test_full_ring_asks_to_settle);
     ADD("mode/link-fed-never-decides-itself",
         test_link_fed_never_decides_itself);
+    add_page_sizes();
+    ADD("stream/page-size/comes-from-the-peer",
+        test_page_size_comes_from_the_peer);
+    ADD("stream/page-size/peer-does-not-contradict-the-stream",
+        test_peer_does_not_contradict_the_stream);
     ADD("stream/geometry-comes-with-the-configuration",
         test_geometry_comes_with_the_configuration);
     ADD("stream/ramblocks-are-lent", test_ramblocks_are_lent);

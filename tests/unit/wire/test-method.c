@@ -193,6 +193,27 @@ static size_t pack(const Method *method, const uint8_t *raw, size_t len,
     return packed_len;
 }
 
+/* What is charged to a migration before an encoder is made must be enough. */
+static void test_zstd_encoder_takes_no_more_than_it_says(void)
+{
+    size_t len = MULTIFD_PACKET_SIZE;
+    g_autofree uint8_t *raw = g_malloc(len);
+    g_autofree uint8_t *buf = g_malloc(MULTIFD_PAYLOAD_MAX);
+
+    fill(raw, len, 1);
+    for (int level = METHOD_LEVEL_MIN; level <= METHOD_LEVEL_MAX; level++) {
+        ZSTD_CCtx *encoder = ZSTD_createCCtx();
+        ZSTD_inBuffer in = { raw, len, 0 };
+        ZSTD_outBuffer out = { buf, MULTIFD_PAYLOAD_MAX, 0 };
+
+        ZSTD_CCtx_setParameter(encoder, ZSTD_c_compressionLevel, level);
+        ZSTD_compressStream2(encoder, &out, &in, ZSTD_e_flush);
+        g_assert_cmpuint(ZSTD_sizeof_CCtx(encoder), <=,
+                         method_find("zstd")->encoder_memory(level));
+        ZSTD_freeCCtx(encoder);
+    }
+}
+
 /* One byte more than the pages would appear in the channel's next packet. */
 static void test_output_size_is_exact(gconstpointer data)
 {
@@ -427,6 +448,8 @@ int main(int argc, char **argv)
         test_zlib_refuses_the_end_of_its_stream);
     ADD("zstd/refuses-the-end-of-its-frame",
         test_zstd_refuses_the_end_of_its_frame);
+    ADD("zstd/encoder-takes-no-more-than-it-says",
+        test_zstd_encoder_takes_no_more_than_it_says);
     ADD("zstd/bounds-its-window", test_zstd_bounds_its_window);
     ADD("zstd/tells-what-a-window-costs", test_zstd_tells_what_a_window_costs);
     ADD("qpl/page-lengths-add-up", test_page_lengths_add_up);

@@ -507,6 +507,53 @@ static void test_device_rejects_an_idstr_without_end(void)
 
 #define ADD(path, func) g_test_add_func("/wire/multifd/" path, func)
 
+/*
+ * A SYNC as a source with pages of @page_size writes it, and then another, read
+ * with the length that headers have for pages of @assumed.
+ */
+static uint32_t guess(uint64_t page_size, uint64_t assumed, bool says_alloc)
+{
+    MultifdGeometry source, here;
+    g_autofree uint8_t *wire = g_malloc0(3 * MULTIFD_HEADER_MAX);
+    g_autofree uint8_t *exact = NULL;
+
+    g_assert_true(multifd_geometry_init(&source, page_size, NULL));
+    g_assert_true(multifd_geometry_init(&here, assumed, NULL));
+    multifd_sync_encode(1, &source, wire);
+    multifd_sync_encode(2, &source, wire + source.header_size);
+    if (says_alloc) {
+        bytes_put_be32(wire + AT_ALLOC, source.page_count);
+    }
+    exact = g_memdup2(wire, here.header_size);
+    return multifd_header_guess_page_size(exact, &here);
+}
+
+/* What an operator must set can be read off the first packet, mostly. */
+static void test_page_size_shows(void)
+{
+    for (uint64_t size = 1024; size <= 65536; size *= 2) {
+        for (uint64_t assumed = 1024; assumed <= 65536; assumed *= 2) {
+            g_assert_cmpuint(guess(size, assumed, true), ==,
+                             size == assumed ? 0 : size);
+            /* Of smaller pages, so a longer header, there is nothing to see. */
+            g_assert_cmpuint(guess(size, assumed, false), ==,
+                             size > assumed ? size : 0);
+        }
+    }
+}
+
+/* What no page size makes 512 KiB of is for the decoder to refuse. */
+static void test_page_size_is_not_guessed_from_nonsense(void)
+{
+    static const uint32_t allocs[] = { 1, 7, 100, 127, 129, 1024, UINT32_MAX };
+    g_autofree uint8_t *buf = sample();
+
+    for (size_t i = 0; i < G_N_ELEMENTS(allocs); i++) {
+        bytes_put_be32(buf + AT_ALLOC, allocs[i]);
+        g_assert_cmpuint(multifd_header_guess_page_size(buf, &geometry), ==, 0);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -530,6 +577,9 @@ int main(int argc, char **argv)
         test_full_packet_of_smallest_pages);
     ADD("header/zero-pages-alone-have-no-payload",
         test_zero_pages_alone_have_no_payload);
+    ADD("page-size/shows-where-it-is-not-ours", test_page_size_shows);
+    ADD("page-size/is-not-guessed-from-nonsense",
+        test_page_size_is_not_guessed_from_nonsense);
     ADD("sync/drops-stale-fields", test_sync_drops_stale_fields);
     ADD("sync/with-data-keeps-both", test_sync_with_data_keeps_both);
     ADD("sync/is-clean", test_sync_is_clean);
