@@ -49,6 +49,11 @@ static const uint8_t run_command[MAIN_COMMAND_RUN_SIZE] = {
     0x08, 0, COMMAND_POSTCOPY_RUN, 0, 0,
 };
 
+bool main_command_is_known(uint16_t command)
+{
+    return command > 0 && command < N_COMMANDS;
+}
+
 void main_command_begin(MainCommand *self, MainParser *parser)
 {
     self->in_payload = false;
@@ -77,6 +82,7 @@ void main_command_leave_package(MainCommand *self, MainParser *parser)
     parser->limit = UINT64_MAX;
     if (self->passing_package &&
         memcmp(self->package_tail, run_command, sizeof(run_command)) == 0) {
+        self->run_seen = true;
         main_parser_emit(parser, MAIN_EVENT_POSTCOPY_RUN,
                          parser->pos - sizeof(run_command));
     }
@@ -119,6 +125,13 @@ static void run_packaged(MainCommand *self, MainParser *parser)
     }
 }
 
+/* QEMU flushes it, and looks for errors of the whole switch then. */
+static void run_last_ping(MainCommand *self, MainParser *parser)
+{
+    self->run_seen = false;
+    main_parser_emit(parser, MAIN_EVENT_POSTCOPY_SENT, parser->pos);
+}
+
 /* A command without payload, begun at @offset. */
 static bool run_plain(MainCommand *self, MainParser *parser, MainRam *ram,
                       uint64_t offset)
@@ -132,6 +145,7 @@ static bool run_plain(MainCommand *self, MainParser *parser, MainRam *ram,
         ram->in_postcopy = true;
         return true;
     case COMMAND_POSTCOPY_RUN:
+        self->run_seen = true;
         main_parser_emit(parser, MAIN_EVENT_POSTCOPY_RUN, offset);
         return true;
     case COMMAND_SWITCHOVER_START:
@@ -177,7 +191,8 @@ static bool step_head(MainCommand *self, MainParser *parser, MainRam *ram,
                          main_parser_unit_offset(parser) - 1);
     }
     if (self->command == COMMAND_POSTCOPY_ADVISE ||
-        self->command == COMMAND_PACKAGED) {
+        self->command == COMMAND_PACKAGED ||
+        (self->command == COMMAND_PING && self->run_seen)) {
         self->in_payload = true;
         main_parser_expect(parser, length);
         *ret_done = false;
@@ -198,6 +213,10 @@ bool main_command_step(MainCommand *self, MainParser *parser, MainRam *ram,
     if (self->command == COMMAND_POSTCOPY_ADVISE) {
         return run_advise(parser, ram);
     }
-    run_packaged(self, parser);
+    if (self->command == COMMAND_PING) {
+        run_last_ping(self, parser);
+    } else {
+        run_packaged(self, parser);
+    }
     return true;
 }

@@ -23,11 +23,15 @@ typedef struct {
     bool in_payload;
     uint16_t command;           /* the present one */
     bool has_return_path;
+    bool run_seen;              /* POSTCOPY_RUN: the next PING ends the switch */
 
     bool in_package;            /* the parser's limit is its end */
     bool passing_package;       /* over the rest of it */
     uint8_t package_tail[MAIN_COMMAND_RUN_SIZE];
 } MainCommand;
+
+/* A command that a destination takes. */
+bool main_command_is_known(uint16_t command);
 
 /* The COMMAND byte has been seen: name the unit. */
 void main_command_begin(MainCommand *self, MainParser *parser);

@@ -50,6 +50,7 @@ typedef enum {
     STATE_AFTER_EOF,
     STATE_VMDESC_LENGTH,
     STATE_END,
+    STATE_RESUMED,
 } State;
 
 typedef enum { FOOTERS_UNKNOWN, FOOTERS_SENT, FOOTERS_NOT_SENT } Footers;
@@ -99,10 +100,28 @@ void main_stream_free(MainStream *self)
     g_free(self);
 }
 
+/* The main channel of a resumed migration: both ends have kept all the rest. */
+static bool begin_resumed(MainStream *self)
+{
+    self->command.has_return_path = true;
+    main_parser_emit(&self->parser, MAIN_EVENT_RESUMED, 0);
+    expect(self, STATE_RESUMED, 1);
+    return true;
+}
+
+bool main_stream_is_resumed_start(const uint8_t start[MAIN_STREAM_START_SIZE])
+{
+    return start[0] == SECTION_COMMAND &&
+           main_command_is_known(bytes_get_be16(start + 1));
+}
+
 static bool step_magic(MainStream *self)
 {
     uint32_t magic = bytes_get_be32(self->parser.unit);
 
+    if (main_stream_is_resumed_start(self->parser.unit)) {
+        return begin_resumed(self);
+    }
     if (magic != STREAM_MAGIC) {
         return main_parser_fail(&self->parser, "got magic 0x%08" PRIx32
                                 ", allowed 0x%08x (QEVM)", magic, STREAM_MAGIC);
@@ -391,6 +410,9 @@ static bool step(MainStream *self)
         return true;
     case STATE_END:
         return main_parser_stop(&self->parser, "the stream has ended");
+    case STATE_RESUMED:
+        return main_parser_stop(&self->parser, "the stream of a resumed "
+                                "migration is not followed");
     }
     g_assert_not_reached();
 }

@@ -10,6 +10,10 @@
  * migration), and reports no more markers.  Only inside a PACKAGED command,
  * whose length is known, are devices passed over.
  *
+ * A stream may begin with a command instead of the header: the main channel of a
+ * paused postcopy migration that is resumed (QEMU migration/migration.c,
+ * postcopy_do_resume).  It has no RAM block list, and is opaque from there on.
+ *
  * It fails only where the stream contradicts itself in a part that it does
  * understand: then no destination would take it, and the migration must fail.
  *
@@ -37,6 +41,9 @@ typedef enum {
     MAIN_EVENT_RAM_END,         /* RAM END section seen */
     MAIN_EVENT_SWITCHOVER,      /* SWITCHOVER_START command, since 10.0 */
     MAIN_EVENT_POSTCOPY_RUN,    /* POSTCOPY_RUN, inside the package or not */
+    MAIN_EVENT_POSTCOPY_SENT,   /* the PING behind it: the source has made all its
+                                   checks, and never runs the guest again */
+    MAIN_EVENT_RESUMED,         /* the stream of a resumed postcopy migration */
     MAIN_EVENT_OPAQUE,          /* not followed beyond @offset */
 } MainEventKind;
 
@@ -52,6 +59,11 @@ typedef enum {
     MAIN_SYNC_PER_SECTION,  /* legacy: EOS of every RAM section */
     MAIN_SYNC_PER_ROUND,    /* MULTIFD_FLUSH */
 } MainSyncMode;
+
+enum { MAIN_STREAM_START_SIZE = 4 };
+
+/* These first bytes of a connection are a resumed migration's main channel. */
+bool main_stream_is_resumed_start(const uint8_t start[MAIN_STREAM_START_SIZE]);
 
 MainStream *main_stream_new(void);
 void main_stream_free(MainStream *self);

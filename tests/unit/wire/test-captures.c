@@ -833,6 +833,8 @@ static void test_main_events(gconstpointer data)
                      postcopy);
     g_assert_cmpuint(count_events(events, MAIN_EVENT_POSTCOPY_RUN), ==,
                      postcopy);
+    g_assert_cmpuint(count_events(events, MAIN_EVENT_POSTCOPY_SENT), ==,
+                     postcopy);
     g_assert_cmpuint(count_events(events, MAIN_EVENT_PAGE_DATA), ==, postcopy);
     g_assert_cmpuint(count_events(events, MAIN_EVENT_OPAQUE), ==, !postcopy);
     capture_free(c);

@@ -532,6 +532,28 @@ static void test_package_of_commands_is_read(void)
     g_assert_cmpuint(o.n_events, ==, 6);
 }
 
+/* With it the source is past its last check; a PING before it says nothing. */
+static void test_ping_behind_the_package_ends_the_switch(void)
+{
+    GByteArray *s = started(true);
+    g_auto(Outcome) o;
+    guint at;
+
+    put_command(s, 2, 4);
+    put(s, 2, 4);
+    put_package(s, package(true));
+    at = s->len + 9;
+    for (unsigned i = 0; i < 2; i++) {
+        put_command(s, 2, 4);
+        put(s, 4, 4);
+    }
+    outcome_init(&o, s);
+    assert_event(&o, 4, MAIN_EVENT_POSTCOPY_RUN);
+    g_assert_cmpuint(assert_event(&o, 5, MAIN_EVENT_POSTCOPY_SENT)->offset, ==,
+                     at);
+    g_assert_cmpuint(o.n_events, ==, 6);
+}
+
 static void test_package_bounds_its_commands(void)
 {
     GByteArray *s = prologue(), *p = g_byte_array_new();
@@ -565,6 +587,38 @@ static void test_no_marker_after_listen(void)
     g_assert_cmpuint(o.n_events, ==, 5);
     main_stream_get_counts(o.stream, &counts);
     g_assert_cmpuint(counts.eos, ==, 2);
+}
+
+/* ---- a resumed migration ---- */
+
+/* Both ends have kept what the stream before it said. */
+static void test_stream_may_begin_with_a_command(void)
+{
+    static const unsigned codes[] = { 1, 2, 9, 10, 11 };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(codes); i++) {
+        GByteArray *s = g_byte_array_new();
+        g_auto(Outcome) o;
+
+        put_command(s, codes[i], 0);
+        outcome_init(&o, s);
+        g_assert_cmpuint(assert_event(&o, 0, MAIN_EVENT_RESUMED)->offset, ==, 0);
+        assert_event(&o, 1, MAIN_EVENT_OPAQUE);
+        g_assert_cmpuint(o.n_events, ==, 2);
+        g_assert_true(main_stream_has_return_path(o.stream));
+    }
+}
+
+static void test_stream_does_not_begin_with_an_unknown_command(void)
+{
+    static const unsigned codes[] = { 0, 12, 0x100, 0xffff };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(codes); i++) {
+        GByteArray *s = g_byte_array_new();
+
+        put_command(s, codes[i], 0);
+        assert_broken(s, "offset 0: got magic 0x08");
+    }
 }
 
 /* ---- the block list ---- */
@@ -1129,6 +1183,12 @@ int main(int argc, char **argv)
     ADD("package/devices-are-passed-over",
         test_devices_in_a_package_are_passed_over);
     ADD("package/commands-are-read", test_package_of_commands_is_read);
+    ADD("package/ping-behind-it-ends-the-switch",
+        test_ping_behind_the_package_ends_the_switch);
+    ADD("resumed/may-begin-with-a-command",
+        test_stream_may_begin_with_a_command);
+    ADD("resumed/unknown-command-is-refused",
+        test_stream_does_not_begin_with_an_unknown_command);
     ADD("package/bounds-its-commands", test_package_bounds_its_commands);
     add_list();
     add_records();
