@@ -15,6 +15,8 @@ enum {
     SENT_WAIT_US = 2 * 1000 * 1000,
     GEOMETRY_WAIT_MS = 60 * 1000,       /* a round of a wait without end */
     DEFAULT_PAGE_SIZE = 4096,
+    POSTCOPY_RUN_SIZE = 5,
+    POSTCOPY_HELD = 64 * 1024,
 };
 
 /* What the parser found in one push, told to the observer without the lock. */
@@ -102,6 +104,15 @@ static void found_page_data(Exchange *self, Findings *findings)
     }
 }
 
+/* Both QEMUs have been in postcopy before, and have their halves of the guest. */
+static void found_resumed(Exchange *self, Findings *findings)
+{
+    self->advised = self->postcopy = self->postcopy_sent = true;
+    self->resumed = true;
+    found_page_data(self, findings);
+    add_finding(findings, EXCHANGE_EVENT_POSTCOPY);
+}
+
 /* A source with multifd has connected every channel by now. */
 static void found_all_connected(Exchange *self)
 {
@@ -116,7 +127,9 @@ static bool handle_event(Exchange *self, const MainEvent *event,
 {
     switch (event->kind) {
     case MAIN_EVENT_CONFIGURATION:
+        return found_page_size(self, false, error);
     case MAIN_EVENT_POSTCOPY_ADVISE:
+        self->advised = true;
         return found_page_size(self, false, error);
     case MAIN_EVENT_RAMBLOCKS:
         self->ramblocks = true;
@@ -141,6 +154,15 @@ static bool handle_event(Exchange *self, const MainEvent *event,
         break;
     case MAIN_EVENT_POSTCOPY_RUN:
         self->postcopy = true;
+        self->postcopy_run = event->offset + POSTCOPY_RUN_SIZE;
+        add_finding(findings, EXCHANGE_EVENT_POSTCOPY);
+        break;
+    case MAIN_EVENT_POSTCOPY_SENT:
+        self->postcopy_sent = true;
+        add_finding(findings, EXCHANGE_EVENT_POSTCOPY);
+        break;
+    case MAIN_EVENT_RESUMED:
+        found_resumed(self, findings);
         break;
     case MAIN_EVENT_OPAQUE:
         found_all_connected(self);
@@ -211,16 +233,30 @@ static void compact_markers(Exchange *self)
     }
 }
 
+/*
+ * In postcopy a page that the guest waits for may be behind what we hold, so that
+ * is little.  What a link brings must always find room.
+ */
+static size_t get_main_space(const Exchange *self)
+{
+    size_t space = byte_ring_get_space(&self->main_ring);
+    size_t held = byte_ring_get_held(&self->main_ring);
+
+    if (!self->postcopy || self->link_fed) {
+        return space;
+    }
+    return held < POSTCOPY_HELD ? MIN(space, POSTCOPY_HELD - held) : 0;
+}
+
 static size_t wait_main_space(Exchange *self)
 {
-    while (!exchange_is_over(self) &&
-           byte_ring_get_space(&self->main_ring) == 0) {
+    while (!exchange_is_over(self) && get_main_space(self) == 0) {
         if (self->markers->len > 0) {
             found_all_connected(self);
         }
         g_cond_wait(&self->main_space, &self->lock);
     }
-    return byte_ring_get_space(&self->main_ring);
+    return get_main_space(self);
 }
 
 static bool push_some(Exchange *self, const uint8_t **buf, size_t *len,
@@ -290,6 +326,7 @@ gssize exchange_main_pull(Exchange *self, uint8_t *buf, size_t max, bool gated)
         size_t pullable = get_pullable(self, gated);
 
         if (pullable > 0) {
+            max = self->postcopy ? MIN(max, POSTCOPY_HELD) : max;
             n = byte_ring_read(&self->main_ring, buf, MIN(pullable, max));
             compact_markers(self);
             g_cond_signal(&self->main_space);
@@ -506,8 +543,8 @@ void exchange_set_delivery_hook(Exchange *self, ExchangeDelivery hook,
     self->delivery_data = data;
 }
 
-static void call_delivery_hook(Exchange *self, uint64_t main_offset,
-                               uint64_t return_offset)
+void exchange_call_delivery_hook(Exchange *self, uint64_t main_offset,
+                                 uint64_t return_offset)
 {
     if (self->delivery) {
         self->delivery(main_offset, return_offset, self->delivery_data);
@@ -522,7 +559,7 @@ void exchange_main_delivered(Exchange *self)
     self->stats.main_delivered = main_offset = self->main_ring.out;
     return_offset = self->stats.return_delivered;
     g_mutex_unlock(&self->lock);
-    call_delivery_hook(self, main_offset, return_offset);
+    exchange_call_delivery_hook(self, main_offset, return_offset);
 }
 
 void exchange_return_delivered(Exchange *self)
@@ -538,7 +575,7 @@ void exchange_return_delivered(Exchange *self)
         self->stats.shut_delivered = first = true;
     }
     g_mutex_unlock(&self->lock);
-    call_delivery_hook(self, main_offset, return_offset);
+    exchange_call_delivery_hook(self, main_offset, return_offset);
     if (first) {
         exchange_notify(self, EXCHANGE_EVENT_SHUT);
     }

@@ -23,6 +23,7 @@ struct Exchange {
     GCond space;                /* packets were freed */
     GCond work;                 /* something to take for an outbound channel */
     GCond main_data, main_space, return_data, return_space;
+    GCond preempt_data, preempt_space;
 
     GError *error;              /* sticky */
     bool closed;                /* sticky */
@@ -48,8 +49,13 @@ struct Exchange {
     MultifdGeometry geometry;
     bool configured;            /* geometry is valid */
     bool ramblocks;
+    bool advised;               /* postcopy of RAM may come */
     bool postcopy;
-    ByteRing main_ring, return_ring;
+    bool postcopy_sent;
+    bool resumed;
+    uint64_t postcopy_run;      /* offset behind POSTCOPY_RUN */
+    ByteRing main_ring, return_ring, preempt_ring;
+    bool preempt_expected, preempt_ended;
     GArray *markers;            /* uint64_t offsets; from next_marker on unpulled */
     unsigned next_marker;       /* index into markers */
     uint64_t markers_passed;    /* markers that were pulled */
@@ -75,6 +81,8 @@ bool exchange_is_all_sent(const Exchange *self);
 uint64_t exchange_get_open_markers(const Exchange *self);
 
 /* Without the lock. */
+void exchange_call_delivery_hook(Exchange *self, uint64_t main_offset,
+                                 uint64_t return_offset);
 void exchange_notify(Exchange *self, ExchangeEvent event);
 
 #endif

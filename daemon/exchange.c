@@ -10,6 +10,7 @@
 
 enum {
     RETURN_RING_SIZE = 64 * 1024,
+    PREEMPT_RING_SIZE = 64 * 1024,
 };
 
 static void free_queue(void *data)
@@ -37,6 +38,8 @@ Exchange *exchange_new(const ExchangeSetup *setup)
     g_cond_init(&self->main_space);
     g_cond_init(&self->return_data);
     g_cond_init(&self->return_space);
+    g_cond_init(&self->preempt_data);
+    g_cond_init(&self->preempt_space);
 
     epoch_barrier_init(&self->barrier);
     self->queues = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free,
@@ -46,6 +49,7 @@ Exchange *exchange_new(const ExchangeSetup *setup)
     main_stream_set_page_size(self->main, self->page_size);
     byte_ring_init(&self->main_ring, setup->main_ring);
     byte_ring_init(&self->return_ring, RETURN_RING_SIZE);
+    byte_ring_init(&self->preempt_ring, PREEMPT_RING_SIZE);
     self->markers = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     return_path_init(&self->return_path);
     return self;
@@ -57,10 +61,13 @@ void exchange_free(Exchange *self)
         return;
     }
     g_array_unref(self->markers);
+    byte_ring_clear(&self->preempt_ring);
     byte_ring_clear(&self->return_ring);
     byte_ring_clear(&self->main_ring);
     main_stream_free(self->main);
     g_hash_table_unref(self->queues);
+    g_cond_clear(&self->preempt_space);
+    g_cond_clear(&self->preempt_data);
     g_cond_clear(&self->return_space);
     g_cond_clear(&self->return_data);
     g_cond_clear(&self->main_space);
@@ -103,6 +110,8 @@ static void wake_everyone(Exchange *self)
     g_cond_broadcast(&self->main_space);
     g_cond_broadcast(&self->return_data);
     g_cond_broadcast(&self->return_space);
+    g_cond_broadcast(&self->preempt_data);
+    g_cond_broadcast(&self->preempt_space);
 }
 
 static bool fail_locked(Exchange *self, GError *error, bool matters)
@@ -285,6 +294,9 @@ void exchange_get_snapshot(Exchange *self, ExchangeSnapshot *ret)
     ret->main_out = self->main_ring.out;
     ret->return_in = self->return_ring.in;
     ret->return_out = self->return_ring.out;
+    ret->preempt_in = self->preempt_ring.in;
+    ret->preempt_out = self->preempt_ring.out;
+    ret->preempt = self->preempt_expected;
     ret->epochs = self->barrier.closed;
     ret->markers = self->markers_passed;
     ret->main_drained = ret->main_ended &&
@@ -296,10 +308,15 @@ void exchange_get_snapshot(Exchange *self, ExchangeSnapshot *ret)
     ret->return_path = main_stream_has_return_path(self->main);
     ret->opaque = main_stream_is_opaque(self->main);
     ret->postcopy = self->postcopy;
+    ret->postcopy_sent = self->postcopy_sent;
+    ret->postcopy_given = self->postcopy &&
+                          ret->main_delivered >= self->postcopy_run;
+    ret->resumed = self->resumed;
     memcpy(ret->uuid, self->uuid, sizeof(ret->uuid));
     machine = main_stream_get_machine(self->main);
     g_strlcpy(ret->machine, machine ? machine : "", sizeof(ret->machine));
     ret->activity = ret->main_in + ret->main_out + ret->return_in +
-                    ret->return_out + ret->packets + ret->epochs + ret->held;
+                    ret->return_out + ret->preempt_in + ret->preempt_out +
+                    ret->packets + ret->epochs + ret->held;
     g_mutex_unlock(&self->lock);
 }

@@ -40,7 +40,11 @@ typedef enum {
                                        the ingress' side */
     EXCHANGE_EVENT_MAIN_ENDED,      /* source closed its main channel */
     EXCHANGE_EVENT_RETURN_ENDED,    /* destination closed its main channel */
+    EXCHANGE_EVENT_POSTCOPY,        /* the stream starts the guest at the
+                                       destination; once more when the source has
+                                       sent all that belongs to that */
     EXCHANGE_EVENT_REJECTED,        /* a packet was refused; FAILED follows */
+    EXCHANGE_EVENT_PREEMPT,         /* the source has a preempt channel */
 } ExchangeEvent;
 
 typedef void (*ExchangeObserver)(Exchange *exchange, ExchangeEvent event,
@@ -198,6 +202,30 @@ typedef void (*ExchangeDelivery)(uint64_t main_offset, uint64_t return_offset,
 void exchange_set_delivery_hook(Exchange *self, ExchangeDelivery hook,
                                 void *data);
 
+/* ---- postcopy's preempt channel -------------------------------------------- */
+
+/*
+ * A byte stream of its own from the source to the destination, neither parsed nor
+ * gated, for the pages that the destination asked for: it goes before all else.
+ * It says nothing until a page is asked for, but the destination must have it
+ * before: so the source's side says that there is one as soon as there may be.
+ */
+
+/* The stream allows for postcopy, and no multifd channel is still to come: a
+ * connection that says nothing may be the preempt channel. */
+bool exchange_preempt_is_possible(Exchange *self);
+/* There is one, or may be one.  Tells the observer once. */
+void exchange_preempt_expect(Exchange *self);
+/* Waits for that. */
+bool exchange_preempt_wait_expected(Exchange *self);
+/* As those of the main channel. */
+bool exchange_preempt_push(Exchange *self, const uint8_t *buf, size_t len);
+void exchange_preempt_end(Exchange *self);
+gssize exchange_preempt_pull(Exchange *self, uint8_t *buf, size_t max);
+/* Calls the delivery hook, which may ask for the offset. */
+void exchange_preempt_delivered(Exchange *self);
+uint64_t exchange_preempt_get_delivered(Exchange *self);
+
 /* ---- what everybody may ask ---------------------------------------------- */
 
 typedef struct {
@@ -213,7 +241,8 @@ typedef struct {
     ExchangeChannel out[MULTIFD_CHANNELS_MAX];
     uint64_t packets, normal_pages, zero_pages, device_packets;  /* inbound */
     uint64_t main_in, main_out, return_in, return_out;           /* bytes */
-    uint64_t main_delivered, return_delivered;
+    uint64_t main_delivered, return_delivered, preempt_delivered;
+    uint64_t preempt_in, preempt_out;
     uint64_t epochs;            /* closed */
     uint64_t held, held_peak;   /* bytes of packets */
     uint64_t charged;           /* bytes beside them */
@@ -227,7 +256,12 @@ typedef struct {
                                    are known, or about to be */
     bool all_sent;              /* no packet held, every SYNC written */
     bool opaque;                /* main stream not followed any further */
-    bool postcopy;              /* POSTCOPY_RUN has passed */
+    bool postcopy;              /* POSTCOPY_RUN has come */
+    bool postcopy_sent;         /* and the PING behind it: its source never runs
+                                   the guest again */
+    bool postcopy_given;        /* POSTCOPY_RUN was written to the next hop */
+    bool resumed;               /* the stream resumes a paused postcopy */
+    bool preempt;               /* there is a preempt channel, or may be */
     uint8_t uuid[MULTIFD_UUID_SIZE];
     char machine[64];
     uint64_t activity;          /* changes whenever anything moves */
