@@ -6,7 +6,9 @@
 #include "daemon/config.h"
 #include "daemon/nearest.h"
 
+#define KIB (UINT64_C(1) << 10)
 #define MIB (UINT64_C(1) << 20)
+#define GIB (UINT64_C(1) << 30)
 #define TIB (UINT64_C(1) << 40)
 #define SECOND_MS UINT64_C(1000)
 #define HOUR_MS (3600 * SECOND_MS)
@@ -65,6 +67,8 @@ static const ConfigKey tls_keys[] = {
       NULL, 0, 0, "Which line of keys.psk we connect with; default: qemu." },
     { "priority", CONFIG_VALUE_TEXT, offsetof(Config, tls.priority), NULL,
       0, 0, "A GnuTLS priority string." },
+    { "rekey", CONFIG_VALUE_SIZE, offsetof(Config, tls.rekey_bytes), "64G",
+      4 * KIB, 256 * GIB, "A lane changes its keys after so many bytes." },
 };
 
 static const ConfigKey listen_keys[] = {
@@ -136,6 +140,13 @@ static const ConfigKey tunnel_keys[] = {
       "QEMU's TLS towards connect." },
     { "listen-tls", CONFIG_VALUE_BOOL, offsetof(ConfigTunnel, listen_tls),
       "no", 0, 0, "QEMU's TLS on listen." },
+    { "listen-tls-client", CONFIG_VALUE_TEXT,
+      offsetof(ConfigTunnel, listen_tls_client), NULL, 0, 0,
+      "The name that the source QEMU's certificate must have, or its PSK "
+      "identity; default: any." },
+    { "listen-tls-verify-client", CONFIG_VALUE_BOOL,
+      offsetof(ConfigTunnel, listen_tls_verify_client), "yes", 0, 0,
+      "no: let in a source QEMU without a certificate." },
     { "tls-directory", CONFIG_VALUE_PATH,
       offsetof(ConfigTunnel, tls_directory), NULL, 0, 0,
       "Credentials towards the QEMU; default: those of [tls]." },

@@ -64,6 +64,8 @@ typedef struct {
     unsigned weight;
     bool tls;                   /* towards connect */
     bool listen_tls;            /* on listen */
+    char *listen_tls_client;    /* name or PSK identity it must have; NULL: any */
+    bool listen_tls_verify_client;  /* no: also without a certificate */
     char *tls_directory;        /* of the QEMU leg; NULL: [tls] directory */
     bool tls_psk;
     char *tls_hostname;         /* name that connect's certificate must have; NULL: the host */

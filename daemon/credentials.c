@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "daemon/credentials.h"
 
+#include <inttypes.h>
+
 typedef struct {
     TlsConfig config;           /* owns its strings */
     TlsCredentials *loaded;
@@ -24,8 +26,10 @@ static void free_entry(void *data)
 
 static char *make_key(const TlsConfig *config)
 {
-    return g_strdup_printf("%d\n%d\n%s\n%s\n%s", config->kind,
+    return g_strdup_printf("%d\n%d\n%d\n%" PRIu64 "\n%s\n%s\n%s", config->kind,
                            config->verify_peer,
+                           config->client_may_lack_certificate,
+                           config->rekey_bytes,
                            config->directory ? config->directory : "",
                            config->priority ? config->priority : "",
                            config->psk_username ? config->psk_username : "");

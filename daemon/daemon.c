@@ -16,7 +16,7 @@ TlsCredentials *daemon_get_link_credentials(const Daemon *self, GError **error)
 
 TlsCredentials *daemon_get_tunnel_credentials(const Daemon *self,
                                               const ConfigTunnel *tunnel,
-                                              GError **error)
+                                              bool listen, GError **error)
 {
     TlsConfig config = self->config->tls;
 
@@ -24,6 +24,8 @@ TlsCredentials *daemon_get_tunnel_credentials(const Daemon *self,
         config.directory = tunnel->tls_directory;
     }
     config.kind = tunnel->tls_psk ? TLS_PSK : TLS_X509;
-    config.verify_peer = true;
+    config.verify_peer = !listen || tunnel->listen_tls_verify_client;
+    config.client_may_lack_certificate = !listen;
+    config.rekey_bytes = 0;
     return credentials_get(self->credentials, &config, error);
 }

@@ -30,10 +30,12 @@ Limiter *daemon_get_limiter(const Daemon *self, const ConfigPeer *peer);
 /* Credentials of the link; a reference. */
 TlsCredentials *daemon_get_link_credentials(const Daemon *self, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
-/* Credentials of a tunnel's QEMU leg; a reference. */
+/* Credentials of a tunnel's QEMU leg, that of its @listen or of its connect; a
+ * reference.  QEMU legs are not rekeyed by us: GnuTLS does so after 2^24 records,
+ * and a QEMU before 10.2 has no lock for that on its main channel. */
 TlsCredentials *daemon_get_tunnel_credentials(const Daemon *self,
                                               const ConfigTunnel *tunnel,
-                                              GError **error)
+                                              bool listen, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
 #endif

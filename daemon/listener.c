@@ -22,14 +22,14 @@ struct Listener {
 
 static bool start_tls(Listener *self, Stream *stream, GError **error)
 {
-    static const TlsPeerRules any_signed = { 0 };
+    TlsPeerRules rules = { .certificate_name = self->setup.tls_client };
     g_autoptr(TlsCredentials) credentials = NULL;
 
     if (!self->setup.get_credentials) {
         return true;
     }
     credentials = self->setup.get_credentials(self->setup.data);
-    return stream_start_tls(stream, credentials, true, &any_signed,
+    return stream_start_tls(stream, credentials, true, &rules,
                             self->setup.handshake_ms, error);
 }
 

@@ -29,6 +29,8 @@ typedef bool (*ListenerHandler)(Arrival *arrival, void *data, GError **error);
 typedef struct {
     const char *name;               /* for messages; copied */
     TlsCredentials *(*get_credentials)(void *data); /* NULL: plain; returns a ref */
+    const char *tls_client;         /* name or PSK identity it must have; NULL: any;
+                                     * lent, like all of a configuration */
     unsigned handshake_ms;
     unsigned first_bytes_ms;
     ListenerHandler handler;

@@ -10,6 +10,22 @@
 
 enum { TICK_MS = 200 };
 
+/* As a QEMU does; whether it is let in is for the other end to say. */
+static void warn_of_missing_certificate(Migration *self,
+                                        const ConfigTunnel *tunnel,
+                                        const TlsCredentials *credentials)
+{
+    const char *directory = tunnel->tls_directory
+                            ? tunnel->tls_directory
+                            : self->config->tls.directory;
+
+    if (tls_credentials_is_bare_client(credentials)) {
+        migration_add_warning(self, "got no client-cert.pem in %s: connecting "
+                              "without a certificate, which a destination QEMU "
+                              "takes with verify-peer=off alone", directory);
+    }
+}
+
 bool migration_tunnel_connect(Migration *self, const ConfigTunnel *tunnel,
                               Limiter *limiter, GError **error)
 {
@@ -31,10 +47,11 @@ bool migration_tunnel_connect(Migration *self, const ConfigTunnel *tunnel,
 
     if (tunnel->tls) {
         credentials = daemon_get_tunnel_credentials(self->daemon, tunnel,
-                                                    error);
+                                                    false, error);
         if (!credentials) {
             return false;
         }
+        warn_of_missing_certificate(self, tunnel, credentials);
         setup.credentials = credentials;
     }
     migration_set_egress(self, egress_qemu_new(&setup));

@@ -14,6 +14,10 @@
  * and never while somebody waits for the network.  To GnuTLS this looks like
  * one thread with a non-blocking socket.
  *
+ * Where the credentials say so (a link's do) the writer changes the keys that it
+ * writes with after so many bytes, which RFC 8446 5.5 allows 2^24.5 records of
+ * with AES-GCM; the other end does the same for its direction.
+ *
  * It also saves system calls: one recv fills `in` with many records where
  * GnuTLS would ask for each header and each body, and one send empties `out`
  * of up to OUT_FLUSH bytes.  The price is a copy of each record while it is in
@@ -22,15 +26,20 @@
 #include "daemon/stream-tls.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "daemon/log.h"
 #include "daemon/stream.h"
 
 #define IN_HANDSHAKE (16 * 1024)    /* strangers get little memory */
 #define IN_SIZE (128 * 1024)
 #define OUT_FLUSH (112 * 1024)      /* then flush; a record more may follow */
+/* GnuTLS fails a session that gets more than 8 KeyUpdates in a second: 4, and as
+ * many answers, should the peer ask for them. */
+#define REKEY_INTERVAL_US (G_USEC_PER_SEC / 4)
 #define CONTENT_ALERT 21
 #define CONTENT_HANDSHAKE 22
 
@@ -38,6 +47,7 @@ struct StreamTls {
     StreamSocket *socket;       /* borrowed, constant */
     size_t record_max;          /* constant after the handshake */
     size_t overhead;            /* per record, likewise */
+    uint64_t rekey_bytes;       /* likewise; 0: leave it to GnuTLS */
 
     GMutex lock;                /* guards the session; taken last, held briefly */
     gnutls_session_t session;
@@ -59,6 +69,8 @@ struct StreamTls {
     size_t out_len;
     uint8_t *gather;            /* record_max bytes; NULL until needed */
     bool write_failed;          /* sticky: records are missing on the wire */
+    uint64_t written;           /* with the present keys */
+    gint64 rekeyed_us;
 };
 
 /* GnuTLS says AGAIN also with input left, after a KeyUpdate for one. */
@@ -230,6 +242,25 @@ static void add_psk_hint(StreamTls *self, int code, GError **error)
     }
 }
 
+/* No credentials of one kind at both ends; tls-creds-anon is none of ours. */
+static void add_kind_hint(StreamTls *self, int code, GError **error)
+{
+    bool nothing_in_common =
+        code == GNUTLS_E_NO_CIPHER_SUITES ||
+        code == GNUTLS_E_INSUFFICIENT_CREDENTIALS ||
+        (code == GNUTLS_E_FATAL_ALERT_RECEIVED &&
+         gnutls_alert_get(self->session) == GNUTLS_A_HANDSHAKE_FAILURE);
+
+    if (error && nothing_in_common) {
+        g_autofree char *text = g_strconcat(
+            (*error)->message, "; are the other end's credentials x509 or psk, "
+            "as ours are? Anonymous ones (tls-creds-anon) are not taken", NULL);
+
+        g_clear_error(error);
+        g_set_error_literal(error, STREAM_ERROR, STREAM_ERROR_TLS, text);
+    }
+}
+
 static void set_handshake_error(StreamTls *self, int code, GError **error)
 {
     g_autoptr(GError) refusal = tls_session_take_refusal(self->session);
@@ -245,6 +276,7 @@ static void set_handshake_error(StreamTls *self, int code, GError **error)
     } else {
         set_gnutls_error(self, code, "TLS handshake", error);
         add_psk_hint(self, code, error);
+        add_kind_hint(self, code, error);
     }
 }
 
@@ -299,6 +331,15 @@ static bool check_peer(StreamTls *self, bool server, const TlsPeerRules *rules,
     return false;
 }
 
+/* TLS 1.2 has no KeyUpdate; only QEMU legs speak it. */
+static void set_rekeying(StreamTls *self)
+{
+    if (gnutls_protocol_get_version(self->session) == GNUTLS_TLS1_3) {
+        self->rekey_bytes = tls_session_get_rekey_bytes(self->session);
+        self->rekeyed_us = g_get_monotonic_time();
+    }
+}
+
 /* The peer is no stranger any more: room for bulk data. */
 static void size_buffers(StreamTls *self)
 {
@@ -339,6 +380,7 @@ StreamTls *stream_tls_new(StreamSocket *socket, TlsCredentials *credentials,
         return NULL;
     }
     size_buffers(self);
+    set_rekeying(self);
     self->pushes_allowed = false;
     return self;
 }
@@ -406,6 +448,35 @@ bool stream_tls_got_close_notify(const StreamTls *self)
  * Writing
  */
 
+/* Append a KeyUpdate to `out` if it is due; what follows has the new keys. */
+static bool rekey_if_due(StreamTls *self, GError **error)
+{
+    gint64 now_us;
+    int code;
+
+    if (self->rekey_bytes == 0 || self->written < self->rekey_bytes) {
+        return true;
+    }
+    now_us = g_get_monotonic_time();
+    if (now_us - self->rekeyed_us < REKEY_INTERVAL_US) {
+        return true;
+    }
+    g_mutex_lock(&self->lock);
+    self->pushes_allowed = true;
+    code = gnutls_session_key_update(self->session, 0);
+    self->pushes_allowed = false;
+    g_mutex_unlock(&self->lock);
+    if (code < 0) {
+        set_gnutls_error(self, code, "TLS key update", error);
+        return false;
+    }
+    log_debug(NULL, "%s: new TLS keys after %" PRIu64 " bytes",
+              self->socket->peer, self->written);
+    self->written = 0;
+    self->rekeyed_us = now_us;
+    return true;
+}
+
 /* Append @len bytes of payload to `out` as records. */
 static bool encrypt(StreamTls *self, const uint8_t *from, size_t len,
                     GError **error)
@@ -413,6 +484,9 @@ static bool encrypt(StreamTls *self, const uint8_t *from, size_t len,
     while (len > 0) {
         ssize_t n;
 
+        if (!rekey_if_due(self, error)) {
+            return false;
+        }
         g_mutex_lock(&self->lock);
         self->pushes_allowed = true;
         n = gnutls_record_send(self->session, from, len);
@@ -421,6 +495,7 @@ static bool encrypt(StreamTls *self, const uint8_t *from, size_t len,
         if (n > 0) {
             from += n;
             len -= (size_t)n;
+            self->written += (uint64_t)n;
         } else if (n != GNUTLS_E_INTERRUPTED && n != GNUTLS_E_AGAIN) {
             set_gnutls_error(self, (int)n, "TLS write", error);
             return false;
@@ -520,25 +595,6 @@ bool stream_tls_writev(StreamTls *self, const struct iovec *iov,
     pieces_advance(&pieces, 0);
     self->write_failed = !write_pieces(self, &pieces, error);
     return !self->write_failed;
-}
-
-bool stream_tls_update_keys(StreamTls *self, GError **error)
-{
-    int code;
-
-    if (gnutls_protocol_get_version(self->session) != GNUTLS_TLS1_3) {
-        return true;
-    }
-    g_mutex_lock(&self->lock);
-    self->pushes_allowed = true;
-    code = gnutls_session_key_update(self->session, GNUTLS_KU_PEER);
-    self->pushes_allowed = false;
-    g_mutex_unlock(&self->lock);
-    if (code < 0) {
-        set_gnutls_error(self, code, "TLS key update", error);
-        return false;
-    }
-    return true;    /* leaves with the next write */
 }
 
 void stream_tls_bye(StreamTls *self, gint64 deadline_us)

@@ -26,10 +26,6 @@ bool stream_tls_writev(StreamTls *self, const struct iovec *iov,
                        unsigned n_iov, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
-/* As stream_update_keys(). */
-bool stream_tls_update_keys(StreamTls *self, GError **error)
-    G_GNUC_WARN_UNUSED_RESULT;
-
 /* Send close_notify, if that can be done until @deadline_us. */
 void stream_tls_bye(StreamTls *self, gint64 deadline_us);
 

@@ -119,11 +119,6 @@ bool stream_writev(Stream *self, const struct iovec *iov, unsigned n_iov,
                      : stream_socket_sendv(&self->socket, iov, n_iov, error);
 }
 
-bool stream_update_keys(Stream *self, GError **error)
-{
-    return !self->tls || stream_tls_update_keys(self->tls, error);
-}
-
 void stream_finish(Stream *self)
 {
     if (self->tls) {

@@ -60,17 +60,12 @@ bool stream_ended_cleanly(const Stream *self);
 bool stream_read_full(Stream *self, void *buf, size_t len, bool *ret_eof,
                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/* All of it.  Plain: writev.  TLS: full-size records, pieces gathered. */
+/* All of it.  Plain: writev.  TLS: full-size records, pieces gathered; under TLS
+ * 1.3 with new keys now and then (TlsConfig's rekey_bytes). */
 bool stream_write(Stream *self, const void *buf, size_t len, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 bool stream_writev(Stream *self, const struct iovec *iov, unsigned n_iov,
                    GError **error) G_GNUC_WARN_UNUSED_RESULT;
-
-/* The writer asks for fresh TLS 1.3 keys in both directions; they change with
- * what is written next.  GnuTLS does this by itself after 2^24 records.  True
- * at once on a plain stream and under TLS 1.2. */
-bool stream_update_keys(Stream *self, GError **error)
-    G_GNUC_WARN_UNUSED_RESULT;
 
 /* The writer says that no more comes: close_notify under TLS, then FIN.
  * Best effort, does not block longer than a second. */

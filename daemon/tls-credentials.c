@@ -221,6 +221,10 @@ static bool load_x509(TlsCredentials *self, GError **error)
         !load_x509_end(self->directory, "client", &self->x509_client, error)) {
         return false;
     }
+    if (!self->x509_client && self->client_may_lack_certificate) {
+        gnutls_certificate_allocate_credentials(&self->x509_trust);
+        return load_trust(self->x509_trust, self->directory, error);
+    }
     if (!self->x509_client && !self->x509_server) {
         return fail(error, self->directory, "got neither server-cert.pem nor "
                     "client-cert.pem, expected at least one with its key");
@@ -376,6 +380,8 @@ TlsCredentials *tls_credentials_load(const TlsConfig *config, GError **error)
     g_atomic_ref_count_init(&self->refs);
     self->kind = config->kind;
     self->verify_peer = config->verify_peer;
+    self->rekey_bytes = config->rekey_bytes;
+    self->client_may_lack_certificate = config->client_may_lack_certificate;
     self->directory = g_strdup(config->directory);
     self->psk_username = g_strdup(config->psk_username ? config->psk_username
                                                        : PSK_USERNAME_DEFAULT);
@@ -408,6 +414,11 @@ bool tls_credentials_serve_as(const TlsCredentials *self,
     return true;
 }
 
+bool tls_credentials_is_bare_client(const TlsCredentials *self)
+{
+    return self->kind == TLS_X509 && !self->x509_client;
+}
+
 TlsCredentials *tls_credentials_ref(TlsCredentials *self)
 {
     g_atomic_ref_count_inc(&self->refs);
@@ -426,6 +437,7 @@ void tls_credentials_unref(TlsCredentials *self)
     FREE(self->priority_tls13, gnutls_priority_deinit);
     FREE(self->x509_server, gnutls_certificate_free_credentials);
     FREE(self->x509_client, gnutls_certificate_free_credentials);
+    FREE(self->x509_trust, gnutls_certificate_free_credentials);
     FREE(self->psk_server, gnutls_psk_free_server_credentials);
     FREE(self->psk_client, gnutls_psk_free_client_credentials);
     FREE(self->anon_server, gnutls_anon_free_server_credentials);

@@ -12,6 +12,8 @@ struct TlsCredentials {
 
     TlsKind kind;
     bool verify_peer;
+    bool client_may_lack_certificate;
+    uint64_t rekey_bytes;
     char *directory;
     gnutls_priority_t priority;         /* any version QEMU may want */
     gnutls_priority_t priority_tls13;
@@ -19,6 +21,7 @@ struct TlsCredentials {
     /* NULL where the directory has nothing for that end. */
     gnutls_certificate_credentials_t x509_server;
     gnutls_certificate_credentials_t x509_client;
+    gnutls_certificate_credentials_t x509_trust;    /* a client without one */
     gnutls_psk_server_credentials_t psk_server;
     gnutls_psk_client_credentials_t psk_client;
     gnutls_anon_server_credentials_t anon_server;

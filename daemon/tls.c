@@ -28,7 +28,9 @@ static bool set_credentials(gnutls_session_t session, TlsCredentials *from,
 
     switch (from->kind) {
     case TLS_X509:
-        credentials = server ? from->x509_server : from->x509_client;
+        credentials = server ? from->x509_server
+                      : from->x509_client ? from->x509_client
+                                          : from->x509_trust;
         break;
     case TLS_PSK:
         type = GNUTLS_CRD_PSK;
@@ -240,6 +242,13 @@ bool tls_session_check_peer(gnutls_session_t session, bool server,
         return false;
     }
     return check_alpn(session, rules->alpn, error);
+}
+
+uint64_t tls_session_get_rekey_bytes(gnutls_session_t session)
+{
+    TlsSession *own = gnutls_session_get_ptr(session);
+
+    return own->credentials->rekey_bytes;
 }
 
 const char *tls_session_get_psk_identity(gnutls_session_t session)

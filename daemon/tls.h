@@ -13,6 +13,7 @@
 #define DAEMON_TLS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <glib.h>
 #include <gnutls/gnutls.h>
 
@@ -34,6 +35,9 @@ typedef struct {
     char *priority;         /* GnuTLS priority string; NULL: the default */
     char *psk_username;     /* PSK client's; NULL: "qemu", as QEMU */
     bool verify_peer;       /* server: demand and verify a client certificate */
+    bool client_may_lack_certificate;   /* then it shows none; the server judges */
+    uint64_t rekey_bytes;   /* TLS 1.3: new keys after we wrote so many bytes; 0:
+                             * GnuTLS alone, after 2^24 records */
 } TlsConfig;
 
 typedef struct TlsCredentials TlsCredentials;
@@ -50,6 +54,8 @@ TlsCredentials *tls_credentials_load(const TlsConfig *config, GError **error)
 bool tls_credentials_serve_as(const TlsCredentials *self,
                               const TlsCredentials *old, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+/* X.509 without a certificate to show as a client. */
+bool tls_credentials_is_bare_client(const TlsCredentials *self);
 TlsCredentials *tls_credentials_ref(TlsCredentials *self);
 void tls_credentials_unref(TlsCredentials *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(TlsCredentials, tls_credentials_unref)
@@ -93,6 +99,7 @@ bool tls_session_check_peer(gnutls_session_t session, bool server,
 bool tls_session_peer_matches(gnutls_session_t session,
                               const char *certificate_name,
                               const char *fingerprint);
+uint64_t tls_session_get_rekey_bytes(gnutls_session_t session);
 /* What the peer showed, for logs: subject DN or PSK identity; g_free(). */
 char *tls_session_describe_peer(gnutls_session_t session);
 /* A server's: the PSK client's identity; NULL without PSK.  Lives as long as

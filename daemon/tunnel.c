@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "daemon/listener.h"
+#include "daemon/log.h"
 #include "daemon/migration-tunnel.h"
 
 enum {
@@ -90,22 +91,32 @@ static TlsCredentials *get_credentials(void *data)
     Tunnel *self = data;
     g_autoptr(GError) error = NULL;
     TlsCredentials *credentials =
-        daemon_get_tunnel_credentials(self->daemon, self->config, &error);
+        daemon_get_tunnel_credentials(self->daemon, self->config, true, &error);
 
     g_assert(credentials);      /* loaded by tunnel_new(), kept by reloads */
     return credentials;
 }
 
-static bool check_credentials(Tunnel *self, GError **error)
+static bool check_credentials(Tunnel *self, bool listen, GError **error)
 {
     g_autoptr(TlsCredentials) credentials = NULL;
 
-    if (!self->config->listen_tls && !self->config->tls) {
+    if (!(listen ? self->config->listen_tls : self->config->tls)) {
         return true;
     }
     credentials = daemon_get_tunnel_credentials(self->daemon, self->config,
-                                                error);
+                                                listen, error);
     return credentials != NULL;
+}
+
+/* A tunnel that lets in whoever reaches it should not go unnoticed. */
+static void warn_of_strangers(const Tunnel *self)
+{
+    if (self->config->listen_tls && !self->config->listen_tls_verify_client) {
+        log_warning(NULL, "tunnel %s: listen-tls-verify-client=no: whoever "
+                    "reaches %s can send a guest through it",
+                    self->config->name, self->address->text);
+    }
 }
 
 static bool start_listening(Tunnel *self, GError **error)
@@ -114,6 +125,7 @@ static bool start_listening(Tunnel *self, GError **error)
     ListenerSetup setup = {
         .name = name,
         .get_credentials = self->config->listen_tls ? get_credentials : NULL,
+        .tls_client = self->config->listen_tls_client,
         .handshake_ms = self->daemon->config->timeouts.handshake_ms,
         .first_bytes_ms = self->daemon->config->timeouts.first_bytes_ms,
         .handler = take_arrival,
@@ -145,11 +157,14 @@ Tunnel *tunnel_new(Daemon *daemon, const ConfigTunnel *tunnel, GError **error)
     self->config = tunnel;
     g_mutex_init(&self->lock);
     g_cond_init(&self->idle);
-    if (!check_credentials(self, error) || !start_listening(self, error)) {
+    if (!check_credentials(self, true, error) ||
+        !check_credentials(self, false, error) ||
+        !start_listening(self, error)) {
         g_prefix_error(error, "tunnel %s: ", tunnel->name);
         tunnel_free(self);
         return NULL;
     }
+    warn_of_strangers(self);
     return self;
 }
 

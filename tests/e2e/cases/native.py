@@ -98,7 +98,7 @@ def refused(t, why, says):
     daemon, listen = near_daemon(t, address, 2, near or ca.directory('near'), **keys)
     dst.may_be_dead = True
     assert_stayed(t, migrate(t, listen, 2), dst)
-    daemon.assert_says('error: .*(%s)' % says)
+    daemon.assert_says('(error|warning): .*(%s)' % says)
 
 
 @case('e2e/native/far-source-{kind}', needs=['daemon', 'certtool'], table=[

@@ -14,10 +14,10 @@ from .case import check
 # that matches; QEMU before 8.0 says nothing of a lost connection.
 CLASSES = (
     ('certificate', r'(?i)certificate'),
-    ('tls', r'(?i)\btls\b|handshake|\bpsk\b'),
+    ('tls', r'(?i)handshake|\balert\b|\bpsk\b'),
     ('refused', r'Connection refused|No such file|No route|timed out'),
     ('lost', r'^$|Broken pipe|reset by peer|Input/output error|Bad file descriptor|end-of-file'
-             r'|Sibling|RP:|Unable to (read|write)'),
+             r'|Sibling|RP:|Unable to (read|write)|(read from|write to) TLS channel'),
 )
 
 

@@ -10,6 +10,7 @@ have the same names for everybody and nothing is left mounted.
 import os
 import shutil
 import signal
+import subprocess
 import uuid as uuid_module
 
 from .case import Failure, Skip, check, wait_for
@@ -57,6 +58,15 @@ def resolve(version):
     if not program:
         raise Skip('QEMU: ' + version)
     return None, program
+
+
+def machine_types(version):
+    """All that this QEMU has, deprecated ones too."""
+    root, program = resolve(version)
+    words = ['chroot', root] if root else []
+    text = subprocess.run([*words, program, '-machine', 'help'], capture_output=True, text=True,
+                          check=True).stdout
+    return {line.split()[0] for line in text.splitlines()[1:] if line.strip()}
 
 
 class Qemu(Process):

@@ -22,12 +22,12 @@ class Sites:
     """
 
     def __init__(self, t, src=None, dst=None, tls='x509', lanes=4, dc1=None, dc2=None,
-                 through=None, directories=None, activated=(), env=None):
+                 through=None, directories=None, activated=(), env=None, args=()):
         self.t = t
         self.ca = None
         ports = {'dc1': free_port(), 'dc2': free_port()}
         if tls == 'x509' and not directories:
-            self.ca = Authority(t)
+            self.ca = Authority(t, 'sites')
             directories = {name: self.ca.directory(name) for name in ports}
         elif not directories:
             directories = dict.fromkeys(ports, psk_directory(t, 'link', users=tuple(ports)))
@@ -53,7 +53,7 @@ class Sites:
             if here in activated:
                 sockets = (('control', listening(Daemon.path_of(t, here, 'control.sock'))),
                            ('link', listening(('127.0.0.1', ports[here]))))
-            self.daemons[here] = Daemon(t, here, merged(groups, more), env=env,
+            self.daemons[here] = Daemon(t, here, merged(groups, more), args, env=env,
                                         sockets=sockets)
             for _, sock in sockets:
                 sock.close()        # systemd would keep it, and its file stays

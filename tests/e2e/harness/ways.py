@@ -15,6 +15,7 @@ from .checks import assert_migrated, assert_stayed
 from .compare import outcome
 from .daemon import Daemon, free_port
 from .qemu import Qemu
+from .relay import Relay
 from .sites import Sites, merged
 
 FINAL = ('completed', 'failed', 'cancelled')
@@ -27,7 +28,8 @@ class Way:
 
     listen and connect say how the legs are made: 'unix' or 'tcp'.  The dicts
     listen_keys and connect_keys are for [tunnel] at either end, groups for the
-    rest of the configuration; they count from begin() on.
+    rest of the configuration, args for the daemons' command lines; relay_at puts a
+    relay into a leg, 'listen' or 'connect'.  They count from begin() on.
     """
     kind = 'direct'
     w = None
@@ -36,6 +38,7 @@ class Way:
         self.t, self.n, self.k = t, n, k
         self.transports = listen, connect
         self.listen_keys, self.connect_keys, self.groups = {}, {}, {}
+        self.args, self.relay_at, self.relay = (), None, None
         self.src = self.dst = self.address = None
         self.daemons = []
 
@@ -46,8 +49,9 @@ class Way:
 
     def directly(self):
         """The same without us: as many channels at both ends."""
-        # A body may change a leg of the way: not that of the other run.
-        return Way(self.t, self.n, self.n, *self.transports)
+        way = Way(self.t, self.n, self.n, *self.transports)
+        way.relay_at = self.relay_at
+        return way
 
     def name(self, actor):
         """Actors of the two runs live side by side in the case's directory."""
@@ -74,6 +78,12 @@ class Way:
     def open(self, uri=None):
         """All of begin() but the command to the source; .address is where it shall go."""
         self.address = self.dst.listen(uri or self.incoming_uri())
+        if self.relay_at == 'connect' or self.relay_at and self.kind == 'direct':
+            self.put_relay()
+
+    def put_relay(self):
+        self.relay = Relay(self.t, self.address, name=self.name('relay'))
+        self.address = self.relay.address
 
     def incoming_uri(self):
         return ('unix:%s/incoming.sock' % self.dst.dir if self.transports[1] == 'unix'
@@ -103,12 +113,14 @@ class OneDaemon(Way):
 
     def open(self, uri=None):
         super().open(uri)
-        self.daemons = [Daemon(self.t, 'tunnel', merged(self.groups, {
-            'tunnel web': self.tunnel_keys()}))]
+        self.start_daemons(self.address)
+        if self.relay_at == 'listen':
+            self.put_relay()
 
-    def tunnel_keys(self):
-        return {'connect': self.address, 'channels': self.k, 'listen': self.listen_at('tunnel'),
-                **self.listen_keys, **self.connect_keys}
+    def start_daemons(self, target):
+        self.daemons = [Daemon(self.t, 'tunnel', merged(self.groups, {'tunnel web': {
+            'connect': target, 'channels': self.k, 'listen': self.listen_at('tunnel'),
+            **self.listen_keys, **self.connect_keys}}), self.args)]
 
     def listen_at(self, daemon):
         """The source's address from now on: that of this daemon."""
@@ -125,11 +137,10 @@ class OverLink(OneDaemon):
         super().__init__(t, n, k, listen, connect)
         self.w, self.tls = w, tls
 
-    def open(self, uri=None):
-        Way.open(self, uri)
-        far = {'peer': 'dc1', 'connect': self.address, 'channels': self.k, **self.connect_keys}
+    def start_daemons(self, target):
+        far = {'peer': 'dc1', 'connect': target, 'channels': self.k, **self.connect_keys}
         near = {'peer': 'dc2', 'listen': self.listen_at('dc1'), **self.listen_keys}
-        sites = Sites(self.t, lanes=self.w, tls=self.tls,
+        sites = Sites(self.t, lanes=self.w, tls=self.tls, args=self.args,
                       dc1=merged(self.groups, {'tunnel web': near}),
                       dc2=merged(self.groups, {'tunnel web': far}))
         self.daemons = [sites.dc1, sites.dc2]
@@ -153,7 +164,8 @@ class Managed(Way):
         if uri or migrate:
             raise Failure('a managed migration is begun in one way')
         dc1 = {'peer dc2': {'rate': self.rate}} if self.rate else {}
-        self.sites = Sites(self.t, self.src, self.dst, tls=self.tls, dc1=merged(self.groups, dc1),
+        self.sites = Sites(self.t, self.src, self.dst, tls=self.tls, args=self.args,
+                           lanes=self.w, dc1=merged(self.groups, dc1),
                            dc2=self.groups)
         self.daemons = [self.sites.dc1, self.sites.dc2]
         self.client = self.sites.client.start(

@@ -321,6 +321,23 @@ static void test_refuses_what_does_not_fit_together(void)
         { PEER "[tunnel a]\nlisten=/b\npeer=dc2\ntls=yes\n",
           "test.conf: [tunnel a] tls: got it without connect, where it has "
           "no effect" },
+        { "[tunnel a]\nlisten=/b\nconnect=/c\nlisten-tls-client=x\n",
+          "test.conf: [tunnel a] listen-tls-client: got it without "
+          "listen-tls=yes, where it has no effect" },
+        { "[tunnel a]\nlisten=/b\nconnect=/c\nlisten-tls-verify-client=no\n",
+          "test.conf: [tunnel a] listen-tls-verify-client: got it without "
+          "listen-tls=yes, where it has no effect" },
+        { TLS "[tunnel a]\nlisten=/b\nconnect=/c\nlisten-tls=yes\n"
+          "listen-tls-client=x\nlisten-tls-verify-client=no\n",
+          "test.conf: [tunnel a] listen-tls-client: got it without "
+          "listen-tls-verify-client=yes, where it has no effect" },
+        { TLS "[tunnel a]\nlisten=/b\nconnect=/c\nlisten-tls=yes\n"
+          "tls-psk=yes\nlisten-tls-verify-client=no\n",
+          "test.conf: [tunnel a] listen-tls-verify-client: got it without "
+          "certificates, where it has no effect" },
+        { TLS "rekey=1K\n",
+          "test.conf: [tls] rekey: got '1K', expected a size from 4K to "
+          "256G" },
         { "[tunnel a]\nlisten=/b\nconnect=/c\ntls=yes\n",
           "test.conf: [tunnel a] tls: got yes without credentials, expected "
           "tls-directory or [tls] directory" },

@@ -125,35 +125,6 @@ static void test_both_directions_at_once(Fixture *self,
     g_assert_cmpuint(stream_get_wire_bytes_out(self->client), >=, jobs[0].len);
 }
 
-/* A key update in the middle of traffic both ways, asked for by either end.
- * The session is not ours to use, so the stream is asked to do it. */
-static void test_key_updates(Fixture *self, gconstpointer data G_GNUC_UNUSED)
-{
-    Job jobs[3] = {
-        { .stream = self->client, .len = 4000000 },
-        { .stream = self->server, .len = 4000000 },
-        { .stream = self->server, .len = 4000000 },
-    };
-    g_autofree uint8_t *buf = pattern_new(jobs[0].len);
-    GThread *threads[3];
-    size_t done = 0;
-    int i;
-
-    threads[0] = g_thread_new("reader", read_thread, &jobs[0]);
-    threads[1] = g_thread_new("reader", read_thread, &jobs[1]);
-    threads[2] = g_thread_new("writer", write_thread, &jobs[2]);
-    for (i = 0; i < 4; i++) {
-        g_assert_true(stream_update_keys(self->client, NULL));
-        g_assert_true(stream_write(self->client, buf + done, 1000000, NULL));
-        done += 1000000;
-    }
-    for (i = 0; i < 3; i++) {
-        g_thread_join(threads[i]);
-        g_assert_no_error(jobs[i].error);
-        g_assert_true(jobs[i].ok);
-    }
-}
-
 /* Tiny and large, empty, neighbours in memory, more than IOV_MAX of them. */
 static void test_writev_of_many_shapes(Fixture *self,
                                        gconstpointer data G_GNUC_UNUSED)
@@ -535,7 +506,6 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     ADD_ALL("both-directions-at-once", test_both_directions_at_once);
-    ADD_ONE("tls13", "psk", "key-updates", test_key_updates);
     ADD_ALL("writev-of-many-shapes", test_writev_of_many_shapes);
     ADD_ALL("wire-cost-is-what-is-counted", test_wire_cost_is_what_is_counted);
     ADD_ALL("finish-is-a-clean-end", test_finish_is_a_clean_end);

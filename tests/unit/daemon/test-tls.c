@@ -261,6 +261,38 @@ static void test_client_without_certificate(Fixture *self,
     g_assert_false(self->pair.server.ok);
 }
 
+/* Towards a QEMU it may be missing, and that end judges. */
+static void test_bare_client(Fixture *self, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autofree char *cert = g_build_filename(self->directory,
+                                             "client-cert.pem", NULL);
+    g_autofree char *key = g_build_filename(self->directory, "client-key.pem",
+                                            NULL);
+    TlsConfig config = {
+        .kind = TLS_X509, .directory = self->directory,
+        .client_may_lack_certificate = true,
+    };
+    g_autoptr(TlsCredentials) lenient = tls_credentials_load(&config, NULL);
+    g_autoptr(TlsCredentials) bare = NULL;
+
+    g_assert_false(tls_credentials_is_bare_client(lenient));
+    g_unlink(cert);
+    g_unlink(key);
+    bare = tls_credentials_load(&config, NULL);
+    g_assert_true(tls_credentials_is_bare_client(bare));
+    g_assert_false(tls_credentials_serve_as(bare, lenient, NULL));
+    fixture_pair_handshake(&self->pair, bare, &qemu_rules, lenient, &qemu_rules);
+    g_assert_no_error(self->pair.client.error);
+    g_assert_no_error(self->pair.server.error);
+    assert_works(&self->pair);
+    fixture_pair_clear(&self->pair);
+
+    fixture_pair_handshake(&self->pair, bare, &qemu_rules, self->credentials,
+                           &qemu_rules);
+    fixture_assert_message(self->pair.server.error, STREAM_ERROR_TLS,
+                           "got no certificate from the peer");
+}
+
 static void test_alpn(Fixture *self, gconstpointer data G_GNUC_UNUSED)
 {
     TlsPeerRules other = link_rules;
@@ -499,6 +531,8 @@ int main(int argc, char **argv)
     ADD_X509("x509/revoked", test_revoked);
     ADD_X509("x509/client-without-certificate",
              test_client_without_certificate);
+    ADD_X509("x509/client-without-certificate-where-it-may",
+             test_bare_client);
     ADD_X509("alpn", test_alpn);
     ADD_X509("link-is-tls13-only", test_link_is_tls13_only);
     ADD_X509("reload-leaves-sessions-alone",
