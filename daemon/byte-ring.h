@@ -34,4 +34,11 @@ static inline size_t byte_ring_get_space(const ByteRing *self)
 size_t byte_ring_write(ByteRing *self, const uint8_t *buf, size_t len);
 size_t byte_ring_read(ByteRing *self, uint8_t *buf, size_t max);
 
+/* Copy what is held from offset @from on (in the sense of `in`) without taking it;
+ * asserts that there are @len bytes. */
+void byte_ring_peek(const ByteRing *self, uint64_t from, uint8_t *buf,
+                    size_t len);
+/* Take everything before offset @to without looking at it. */
+void byte_ring_drop(ByteRing *self, uint64_t to);
+
 #endif

@@ -15,7 +15,12 @@ enum {
     PIECES_MAX = 8,                 /* of one frame, with the header */
     UNSENT_MAX = 256 * 1024,        /* bytes that wait in the kernel, not sent */
     KEEPALIVE_PROBES = 3,
+    RTO_MAX_MS = 1000,              /* the least that the kernel takes */
 };
+
+#ifndef TCP_RTO_MAX_MS
+#define TCP_RTO_MAX_MS 44           /* linux/tcp.h */
+#endif
 
 /* ---- frames ---------------------------------------------------------------- */
 
@@ -151,6 +156,24 @@ static bool get_lane(JsonObject *object, LinkRole role, unsigned *ret,
     return true;
 }
 
+/* Both may be missing: a lane's first connection. */
+static bool get_resume(JsonObject *object, LinkHello *ret, GError **error)
+{
+    int64_t generation = 0;
+
+    if (json_object_has_member(object, "resume") &&
+        !qmp_message_get_bool(object, "resume", &ret->resume)) {
+        return refuse_member("resume", "true or false", error);
+    }
+    if (json_object_has_member(object, "generation") &&
+        !qmp_message_get_uint(object, "generation", G_MAXINT32, &generation)) {
+        return refuse_member("generation", "a number from 0 to 2147483647",
+                             error);
+    }
+    ret->generation = generation;
+    return true;
+}
+
 bool link_lane_read_hello(Stream *stream, LinkHello *ret, GError **error)
 {
     g_autoptr(JsonObject) object = read_hello(stream, error);
@@ -160,7 +183,8 @@ bool link_lane_read_hello(Stream *stream, LinkHello *ret, GError **error)
         !get_daemon(object, hello.daemon, error) ||
         !get_role(object, &hello.role, error) ||
         !get_migration(object, hello.migration, error) ||
-        !get_lane(object, hello.role, &hello.lane, error)) {
+        !get_lane(object, hello.role, &hello.lane, error) ||
+        !get_resume(object, &hello, error)) {
         return false;
     }
     /* A newer peer speaks what we speak, and our answer says what that is. */
@@ -196,6 +220,24 @@ void link_lane_refuse(Stream *stream, const GError *reason)
     if (write_hello(stream, object, NULL)) {
         stream_finish(stream);
     }
+}
+
+GError *link_lane_unknown_error(const char *format, ...)
+{
+    g_autofree char *text = NULL;
+    va_list args;
+
+    va_start(args, format);
+    text = g_strdup_vprintf(format, args);
+    va_end(args);
+    return qmp_error_new_command(qmp_class_to_string(QMP_CLASS_DEVICE_NOT_FOUND),
+                                 text);
+}
+
+bool link_lane_is_unknown(const GError *error)
+{
+    return g_error_matches(error, QMP_ERROR, QMP_ERROR_COMMAND) &&
+           qmp_error_get_class(error) == QMP_CLASS_DEVICE_NOT_FOUND;
 }
 
 static bool check_answer(JsonObject *object, char **ret_daemon, GError **error)
@@ -237,6 +279,12 @@ static bool exchange_hellos(Stream *stream, const LinkHello *hello,
                                   ? "main" : "bulk");
     json_object_set_string_member(object, "migration", hello->migration);
     json_object_set_int_member(object, "lane", hello->lane);
+    if (hello->resume) {
+        json_object_set_boolean_member(object, "resume", true);
+    }
+    if (hello->generation > 0) {
+        json_object_set_int_member(object, "generation", hello->generation);
+    }
     if (!write_hello(stream, object, error)) {
         return false;
     }
@@ -322,6 +370,7 @@ void link_lane_tune(Stream *stream, unsigned dead_ms)
 {
     int fd = stream_get_fd(stream);
     int on = 1, unsent = UNSENT_MAX, probes = KEEPALIVE_PROBES;
+    int rto_max_ms = RTO_MAX_MS;
     int seconds = MAX(1, dead_ms / 1000 / (KEEPALIVE_PROBES + 1));
 
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -331,4 +380,6 @@ void link_lane_tune(Stream *stream, unsigned dead_ms)
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &seconds, sizeof(seconds));
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_ms, sizeof(dead_ms));
+    /* Linux 6.15 on; without it an outage ends up to twice as late. */
+    setsockopt(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, &rto_max_ms, sizeof(rto_max_ms));
 }

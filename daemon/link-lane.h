@@ -26,6 +26,8 @@ typedef struct {
     LinkRole role;
     char migration[LINK_MIGRATION_ID_LEN + 1];
     unsigned lane;          /* 0 to 63; 0 for the main lane */
+    bool resume;            /* of a main lane: the migration goes on with it */
+    unsigned generation;    /* of the lane: above that of the one it replaces */
 } LinkHello;
 
 /*
@@ -45,6 +47,10 @@ bool link_lane_read_hello(Stream *stream, LinkHello *ret, GError **error)
 bool link_lane_accept(Stream *stream, const char *daemon_name, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 void link_lane_refuse(Stream *stream, const GError *reason);
+/* For a refusal that link_lane_is_unknown() tells at the other end. */
+GError *link_lane_unknown_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
+/* Of link_lane_connect(): the peer has no such migration, now or ever again. */
+bool link_lane_is_unknown(const GError *error);
 
 /* Write one frame: header, then the pieces (frame->length bytes in all). */
 bool link_lane_write(Stream *stream, Limiter *limiter, const LinkFrame *frame,
@@ -55,7 +61,8 @@ bool link_lane_write(Stream *stream, Limiter *limiter, const LinkFrame *frame,
 bool link_lane_read(Stream *stream, LinkFrame *ret, bool *ret_eof,
                     GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/* NODELAY, keepalive, TCP_USER_TIMEOUT of @dead_ms, small unsent backlog. */
+/* NODELAY, keepalive, TCP_USER_TIMEOUT of @dead_ms, retransmissions no more than a
+ * second apart where the kernel knows that, small unsent backlog. */
 void link_lane_tune(Stream *stream, unsigned dead_ms);
 
 #endif

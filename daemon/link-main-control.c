@@ -3,7 +3,8 @@
  * daemon/link-main-control.c - requests, answers and events on a main lane
  *
  * Shaped like QMP (docs/link-protocol.md section 6).  What goes out is queued
- * and bounded: a peer that asks without reading the answers loses its link.
+ * and bounded: a peer that asks without reading the answers loses its link.  It
+ * stays queued until it is acknowledged, for a resume.
  */
 #include "daemon/link-main-private.h"
 
@@ -108,10 +109,16 @@ void link_main_send_event(LinkMain *self, const char *name, JsonObject *data)
     text = encode(message, name, &error);
     if (!text) {
         log_error(NULL, "link to %s: event dropped: %s",
-                  stream_get_peer(self->stream), error->message);
+                  self->peer, error->message);
         return;
     }
     send_text(self, text);
+}
+
+static bool has_unwritten(const LinkMain *self)
+{
+    return self->writing_control ||
+           self->control_next - self->control_acked < self->control.length;
 }
 
 void link_main_flush(LinkMain *self, unsigned timeout_ms)
@@ -119,11 +126,40 @@ void link_main_flush(LinkMain *self, unsigned timeout_ms)
     int64_t deadline_us = g_get_monotonic_time() + timeout_ms * 1000LL;
 
     g_mutex_lock(&self->lock);
-    while ((self->control.length > 0 || self->writing_control) &&
-           !self->finished &&
+    while (has_unwritten(self) && self->up && !self->finished &&
            g_cond_wait_until(&self->changed, &self->lock, deadline_us)) {
     }
     g_mutex_unlock(&self->lock);
+}
+
+bool link_main_ack_control(LinkMain *self, uint64_t number, GError **error)
+{
+    if (number < self->control_acked ||
+        number > self->control_acked + self->control.length) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "got ACK of CONTROL frames below %" G_GUINT64_FORMAT
+                    ", allowed %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT,
+                    number, self->control_acked,
+                    self->control_acked + self->control.length);
+        return false;
+    }
+    while (self->control_acked < number) {
+        g_bytes_unref(g_queue_pop_head(&self->control));
+        self->control_acked++;
+    }
+    self->control_next = MAX(self->control_next, number);
+    return true;
+}
+
+/* With the lock held.  A peer that would wait for us must know that it need not. */
+void link_main_say_end(LinkMain *self)
+{
+    static const char text[] = "{\"event\": \"end\"}";
+
+    if (self->exchange && self->budget_ms > 0 &&
+        !queue_locked(self, g_bytes_new_static(text, strlen(text)))) {
+        log_debug(NULL, "link to %s: no room to say that it ends", self->peer);
+    }
 }
 
 /* ---- a request of ours ---------------------------------------------------------- */
@@ -166,14 +202,18 @@ static bool start_request(LinkMain *self, const char *name,
 }
 
 /* With the lock held.  NULL: an error. */
-static JsonObject *wait_answer(LinkMain *self, int64_t deadline_us,
+static JsonObject *wait_answer(LinkMain *self, unsigned timeout_ms,
                                GCancellable *cancellable, GError **error)
 {
-    bool in_time = true;
+    int64_t start_us = g_get_monotonic_time() - link_main_get_down_us(self);
+    int64_t left_us = timeout_ms * 1000LL;
 
-    while (in_time && !self->answer && !link_main_is_over(self) &&
+    while (left_us > 0 && !self->answer && !link_main_is_over(self) &&
            !g_cancellable_is_cancelled(cancellable)) {
-        in_time = g_cond_wait_until(&self->changed, &self->lock, deadline_us);
+        g_cond_wait_until(&self->changed, &self->lock,
+                          g_get_monotonic_time() + left_us);
+        left_us = start_us + timeout_ms * 1000LL + link_main_get_down_us(self) -
+                  g_get_monotonic_time();
     }
     if (self->answer) {
         return g_steal_pointer(&self->answer);
@@ -211,7 +251,6 @@ JsonObject *link_main_request(LinkMain *self, const char *name,
                               JsonObject *arguments, unsigned timeout_ms,
                               GCancellable *cancellable, GError **error)
 {
-    int64_t deadline_us = g_get_monotonic_time() + timeout_ms * 1000LL;
     g_autoptr(JsonObject) answer = NULL;
     JsonObject *value = NULL;
     gulong id = cancellable ? g_cancellable_connect(
@@ -219,7 +258,7 @@ JsonObject *link_main_request(LinkMain *self, const char *name,
 
     g_mutex_lock(&self->lock);
     if (start_request(self, name, arguments, error)) {
-        answer = wait_answer(self, deadline_us, cancellable, error);
+        answer = wait_answer(self, timeout_ms, cancellable, error);
         self->request_open = false;
     }
     g_mutex_unlock(&self->lock);
@@ -228,8 +267,7 @@ JsonObject *link_main_request(LinkMain *self, const char *name,
         value = read_answer(answer, error);
     }
     if (!value) {
-        g_prefix_error(error, "request '%s' to %s: ", name,
-                       stream_get_peer(self->stream));
+        g_prefix_error(error, "request '%s' to %s: ", name, self->peer);
     }
     return value;
 }
@@ -258,7 +296,7 @@ bool link_main_handle_control(LinkMain *self, JsonObject *taken,
                               GError **error)
 {
     g_autoptr(JsonObject) message = taken;
-    bool closing;
+    bool closing, is_end;
     int64_t id;
 
     if (json_object_has_member(message, "return") ||
@@ -275,9 +313,11 @@ bool link_main_handle_control(LinkMain *self, JsonObject *taken,
         return false;
     }
     g_mutex_lock(&self->lock);
+    is_end = g_strcmp0(qmp_message_get_string(message, "event"), "end") == 0;
+    self->peer_ended |= is_end;
     closing = self->closing;
     g_mutex_unlock(&self->lock);
-    if (!closing) {
+    if (!closing && !is_end) {
         self->handler(g_steal_pointer(&message), self->data);
     }
     return true;

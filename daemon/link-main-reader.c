@@ -20,12 +20,17 @@ static bool handle_control(LinkMain *self, const LinkFrame *frame,
                     G_GUINT64_FORMAT, frame->sequence, self->control_in);
         return false;
     }
-    self->control_in++;
     g_assert(frame->length <= LINK_STREAM_MAX);     /* LINK_CONTROL_MAX */
     if (!stream_read_full(self->stream, self->in_buf, frame->length, NULL,
                           error)) {
         return false;
     }
+    g_mutex_lock(&self->lock);
+    self->ack.control = ++self->control_in;
+    self->ack_wanted = true;
+    self->heard = self->exchange != NULL;
+    g_cond_broadcast(&self->changed);
+    g_mutex_unlock(&self->lock);
     message = link_lane_json_parse("CONTROL", self->in_buf, frame->length,
                                    error);
     return message && link_main_handle_control(self, message, error);
@@ -58,88 +63,171 @@ static bool handle_pong(LinkMain *self, const LinkFrame *frame,
 
 /* ---- stream bytes ------------------------------------------------------------ */
 
-static bool check_stream(LinkMain *self, const LinkFrame *frame, GError **error)
+static LinkMainIn *find_in(LinkMain *self, uint8_t type)
 {
-    const char *name = link_frame_type_name(frame->type);
-    uint64_t window, delivered;
-    bool attached;
-
-    g_mutex_lock(&self->lock);
-    attached = self->exchange != NULL;
-    window = self->receive_window;
-    delivered = self->delivered;
-    g_mutex_unlock(&self->lock);
-    if (!attached || self->in_ended ||
-        frame->type != (self->source_side ? LINK_RETURN : LINK_MAIN)) {
-        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
-                    "got a %s frame %s", name, self->in_ended
-                    ? "after the end of that stream" : attached
-                    ? "from the end that must not send any"
-                    : "before the migration was opened");
-        return false;
+    for (unsigned i = 0; i < self->n_in; i++) {
+        if (self->in[i].stream->type == type) {
+            return &self->in[i];
+        }
     }
-    if (frame->sequence != self->received) {
+    return NULL;
+}
+
+static bool refuse_stream(const LinkFrame *frame, const char *what,
+                          GError **error)
+{
+    g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL, "got a %s frame %s",
+                link_frame_type_name(frame->type), what);
+    return false;
+}
+
+static bool check_place(const LinkMainIn *in, const LinkFrame *frame,
+                        GError **error)
+{
+    uint64_t end = frame->sequence + frame->length;
+
+    if (in->end_seen || (in->ended && end > in->received)) {
+        return refuse_stream(frame, "after the end of that stream", error);
+    }
+    if (frame->sequence != in->cursor) {
         g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
                     "got a %s frame with offset %" G_GUINT64_FORMAT
-                    ", expected %" G_GUINT64_FORMAT, name, frame->sequence,
-                    self->received);
+                    ", expected %" G_GUINT64_FORMAT,
+                    link_frame_type_name(frame->type), frame->sequence,
+                    in->cursor);
         return false;
     }
-    if (self->received - delivered + frame->length > window) {
+    if ((frame->flags & LINK_FLAG_END) && end < in->received) {
+        return refuse_stream(frame, "that ends the stream before bytes of it "
+                             "that came", error);
+    }
+    return true;
+}
+
+static bool check_window(LinkMain *self, const LinkMainIn *in,
+                         const LinkFrame *frame, GError **error)
+{
+    uint64_t end = frame->sequence + frame->length, allowed;
+
+    g_mutex_lock(&self->lock);
+    allowed = in->delivered + in->window;
+    g_mutex_unlock(&self->lock);
+    if (end > allowed) {
         g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
                     "got %s bytes up to %" G_GUINT64_FORMAT ", allowed up to %"
-                    G_GUINT64_FORMAT " (window %" G_GUINT64_FORMAT ")", name,
-                    self->received + frame->length, delivered + window, window);
+                    G_GUINT64_FORMAT " (window %" G_GUINT64_FORMAT ")",
+                    link_frame_type_name(frame->type), end, allowed, in->window);
         return false;
     }
     return true;
 }
 
+/* NULL: a frame that may not come here, or not now. */
+static LinkMainIn *check_stream(LinkMain *self, const LinkFrame *frame,
+                                GError **error)
+{
+    LinkMainIn *in;
+    bool attached;
+
+    g_mutex_lock(&self->lock);
+    attached = self->exchange != NULL;
+    in = find_in(self, frame->type);
+    g_mutex_unlock(&self->lock);
+    if (!attached) {
+        refuse_stream(frame, "before the migration was opened", error);
+        return NULL;
+    }
+    if (!in) {
+        refuse_stream(frame, "from the end that must not send any", error);
+        return NULL;
+    }
+    return check_place(in, frame, error) &&
+           check_window(self, in, frame, error) ? in : NULL;
+}
+
+/* What is new of the @len bytes that have come. */
+static bool push_new(LinkMain *self, LinkMainIn *in, size_t len)
+{
+    size_t had = MIN(in->received - in->cursor, len);
+
+    in->cursor += len;
+    if (len == had) {
+        return true;
+    }
+    in->received = in->cursor;
+    return in->stream->push(self, self->in_buf + had, len - had);
+}
+
 static bool handle_stream(LinkMain *self, const LinkFrame *frame,
                           GError **error)
 {
-    bool pushed = true;
+    LinkMainIn *in = check_stream(self, frame, error);
+    bool pushed, ends;
 
-    if (!check_stream(self, frame, error) ||
-        (frame->length > 0 &&
-         !stream_read_full(self->stream, self->in_buf, frame->length, NULL,
-                           error))) {
+    if (!in || (frame->length > 0 &&
+                !stream_read_full(self->stream, self->in_buf, frame->length,
+                                  NULL, error))) {
         return false;
     }
-    self->received += frame->length;
-    self->in_ended = frame->flags & LINK_FLAG_END;
-    if (frame->length > 0) {
-        pushed = self->source_side
-            ? exchange_return_push(self->exchange, self->in_buf, frame->length)
-            : exchange_main_push(self->exchange, self->in_buf, frame->length);
-    }
+    g_mutex_lock(&self->lock);
+    self->heard = true;
+    g_mutex_unlock(&self->lock);
+    pushed = push_new(self, in, frame->length);
+    in->end_seen = frame->flags & LINK_FLAG_END;
+    ends = in->end_seen && !in->ended;
+    in->ended |= in->end_seen;
     /* A migration that is over takes nothing; the lane goes on, for what the
      * two ends still have to tell each other. */
-    if (pushed && self->in_ended) {
-        if (self->source_side) {
-            exchange_return_end(self->exchange);
-        } else {
-            exchange_main_end(self->exchange);
-        }
+    if (pushed && ends) {
+        in->stream->end(self);
     }
     return true;
 }
 
 /* ---- acknowledgement --------------------------------------------------------- */
 
-static bool take_offset(LinkMain *self, uint64_t offset, GError **error)
+static bool take_offset(LinkMainOut *out, uint64_t offset, GError **error)
 {
-    if (offset < self->acked || offset > self->sent) {
+    if (offset < out->kept.out || offset > out->sent) {
         g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
                     "got ACK of %s byte %" G_GUINT64_FORMAT ", allowed %"
                     G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT,
-                    self->source_side ? "MAIN" : "RETURN", offset, self->acked,
-                    self->sent);
+                    link_frame_type_name(out->stream->type), offset,
+                    out->kept.out, out->sent);
         return false;
     }
-    self->acked = offset;
-    g_cond_broadcast(&self->changed);
+    byte_ring_drop(&out->kept, offset);
+    out->next = MAX(out->next, offset);
     return true;
+}
+
+/* With the lock held.  The first on a connection that resumes: from there on all
+ * is sent again. */
+static void sync_locked(LinkMain *self)
+{
+    self->synced = true;
+    self->control_next = self->control_acked;
+    for (unsigned i = 0; i < self->n_out; i++) {
+        self->out[i].next = self->out[i].kept.out;
+    }
+}
+
+static bool take_ack(LinkMain *self, LinkAck *ack, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    ok = link_main_ack_control(self, ack->control, error);
+    for (unsigned i = 0; ok && i < self->n_out; i++) {
+        ok = take_offset(&self->out[i],
+                         *self->out[i].stream->ack_field(ack), error);
+    }
+    if (ok && !self->synced) {
+        sync_locked(self);
+    }
+    g_cond_broadcast(&self->changed);
+    g_mutex_unlock(&self->lock);
+    return ok;
 }
 
 static bool call_ack_handler(LinkMain *self, uint64_t bulk, GError **error)
@@ -168,22 +256,33 @@ static bool handle_ack(LinkMain *self, const LinkFrame *frame, GError **error)
 {
     uint8_t buf[LINK_ACK_SIZE];
     LinkAck ack;
-    bool ok;
 
     g_assert(frame->length == sizeof(buf));
     if (!stream_read_full(self->stream, buf, sizeof(buf), NULL, error)) {
         return false;
     }
     link_ack_decode(buf, &ack);
-    g_mutex_lock(&self->lock);
-    ok = take_offset(self, self->source_side ? ack.main_offset
-                                             : ack.return_offset, error);
-    g_mutex_unlock(&self->lock);
-    return ok && (!self->source_side ||
-                  call_ack_handler(self, ack.bulk, error));
+    return take_ack(self, &ack, error) &&
+           (!self->source_side || call_ack_handler(self, ack.bulk, error));
 }
 
-/* ---- the thread -------------------------------------------------------------- */
+/* The first frame of a connection that resumes says where to go on. */
+static bool check_first(LinkMain *self, const LinkFrame *frame, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    ok = self->synced || frame->type == LINK_ACK;
+    g_mutex_unlock(&self->lock);
+    if (!ok) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "got a %s frame first after a resume, expected ACK",
+                    link_frame_type_name(frame->type));
+    }
+    return ok;
+}
+
+/* ---- frames ------------------------------------------------------------------ */
 
 static bool handle_frame(LinkMain *self, const LinkFrame *frame, GError **error)
 {
@@ -193,6 +292,7 @@ static bool handle_frame(LinkMain *self, const LinkFrame *frame, GError **error)
         [LINK_PONG] = handle_pong,
         [LINK_MAIN] = handle_stream,
         [LINK_RETURN] = handle_stream,
+        [LINK_PREEMPT] = handle_stream,
         [LINK_ACK] = handle_ack,
     };
 
@@ -202,7 +302,8 @@ static bool handle_frame(LinkMain *self, const LinkFrame *frame, GError **error)
                     link_frame_type_name(frame->type));
         return false;
     }
-    return handlers[frame->type](self, frame, error);
+    return check_first(self, frame, error) &&
+           handlers[frame->type](self, frame, error);
 }
 
 static bool read_frame(LinkMain *self, LinkFrame *frame, GError **error)
@@ -225,17 +326,11 @@ static bool read_frame(LinkMain *self, LinkFrame *frame, GError **error)
     return true;
 }
 
-void *link_main_reader_thread(void *data)
+void link_main_read(LinkMain *self, GError **error)
 {
-    LinkMain *self = data;
-    GError *error = NULL;
     LinkFrame frame;
 
-    g_mutex_lock(&self->lock);      /* link_main_new() holds it until all is set */
-    g_mutex_unlock(&self->lock);
-    while (read_frame(self, &frame, &error) &&
-           handle_frame(self, &frame, &error)) {
+    while (read_frame(self, &frame, error) &&
+           handle_frame(self, &frame, error)) {
     }
-    link_main_fail(self, error);
-    return NULL;
 }

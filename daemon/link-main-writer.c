@@ -2,8 +2,8 @@
 /*
  * daemon/link-main-writer.c - what goes out on a main lane, and in which order
  *
- * Pump and writer have a buffer each and pass one between them, so that the next
- * bytes are fetched while the last ones are written.
+ * After a resume the first frame is the ACK from which the peer goes on, and nothing
+ * that is numbered follows before the peer's own has come.
  */
 #include "daemon/link-main-private.h"
 
@@ -13,22 +13,22 @@ enum { PING_MS = 1000 };
 
 /* One frame on its way out. */
 typedef struct {
+    Stream *stream;                     /* lent; `writing` holds it in place */
     LinkFrame frame;
-    GBytes *control;                    /* owned */
+    GBytes *control;                    /* a reference */
     uint8_t ack[LINK_ACK_SIZE];
     const void *payload;
 } Outgoing;
 
-/* ---- writer ------------------------------------------------------------------ */
-
 static void take_control(LinkMain *self, Outgoing *out)
 {
-    out->control = g_queue_pop_head(&self->control);
+    out->control = g_bytes_ref(g_queue_peek_nth(
+        &self->control, self->control_next - self->control_acked));
     out->payload = g_bytes_get_data(out->control, NULL);
     out->frame = (LinkFrame) {
         .type = LINK_CONTROL,
         .length = g_bytes_get_size(out->control),
-        .sequence = self->control_out++,
+        .sequence = self->control_next++,
     };
     self->writing_control = true;
 }
@@ -39,10 +39,9 @@ static void take_pong(LinkMain *self, Outgoing *out)
     out->frame = (LinkFrame) { .type = LINK_PONG, .sequence = self->pong };
 }
 
-static void take_ack(LinkMain *self, Outgoing *out)
+static void take_ack(const LinkAck *ack, Outgoing *out)
 {
-    self->ack_wanted = false;
-    link_ack_encode(&self->ack, out->ack);
+    link_ack_encode(ack, out->ack);
     out->payload = out->ack;
     out->frame = (LinkFrame) { .type = LINK_ACK, .length = LINK_ACK_SIZE };
 }
@@ -53,212 +52,143 @@ static void take_ping(LinkMain *self, int64_t now_us, Outgoing *out)
     out->frame = (LinkFrame) { .type = LINK_PING, .sequence = now_us };
 }
 
-/* *@buf changes places with the pump's. */
-static void take_stream(LinkMain *self, uint8_t **buf, Outgoing *out)
+/* What is sent again counts as well; it waited for the limiter the first time. */
+static void note_sent(LinkMain *self, LinkMainOut *from, uint64_t end)
 {
-    uint8_t *full = self->frame;
+    uint64_t again = MIN(end, from->sent) - MIN(from->next, from->sent);
 
-    self->frame = *buf;
-    *buf = full;
-    self->frame_full = false;
-    g_cond_broadcast(&self->changed);
-    out->payload = full;
+    self->resent_bytes += again;
+    if (again > 0 && self->limiter) {
+        limiter_charge(self->limiter, stream_wire_cost(self->stream, again));
+    }
+    from->next = end;
+    from->sent = MAX(from->sent, end);
+}
+
+static bool try_take_stream(LinkMain *self, LinkMainOut *from, uint8_t *buf,
+                            Outgoing *out)
+{
+    size_t len = MIN(from->kept.in - from->next, LINK_STREAM_MAX);
+    bool end = from->ended && from->next + len == from->kept.in;
+
+    if (len == 0 && (!end || from->end_written)) {
+        return false;
+    }
+    byte_ring_peek(&from->kept, from->next, buf, len);
+    out->payload = buf;
     out->frame = (LinkFrame) {
-        .type = self->source_side ? LINK_MAIN : LINK_RETURN,
-        .flags = self->frame_len == 0 ? LINK_FLAG_END : 0,
-        .length = self->frame_len,
-        .sequence = self->frame_offset,
+        .type = from->stream->type,
+        .flags = end ? LINK_FLAG_END : 0,
+        .length = len,
+        .sequence = from->next,
     };
+    from->end_written = end;
+    note_sent(self, from, from->next + len);
+    g_cond_broadcast(&self->changed);
+    return true;
+}
+
+static bool try_take_streams(LinkMain *self, uint8_t *buf, Outgoing *out)
+{
+    for (unsigned i = 0; i < self->n_out; i++) {
+        if (try_take_stream(self, &self->out[i], buf, out)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* The most urgent one, if there is any. */
-static bool try_take(LinkMain *self, uint8_t **buf, Outgoing *out)
+static bool try_take(LinkMain *self, uint8_t *buf, Outgoing *out)
 {
     int64_t now_us = g_get_monotonic_time();
 
-    if (!g_queue_is_empty(&self->control)) {
+    if (self->first_ack_wanted) {
+        self->first_ack_wanted = false;
+        take_ack(&self->first_ack, out);
+    } else if (self->synced && self->control_next - self->control_acked <
+                               self->control.length) {
         take_control(self, out);
     } else if (self->pong_wanted) {
         take_pong(self, out);
     } else if (self->ack_wanted) {
-        take_ack(self, out);
+        self->ack_wanted = false;
+        take_ack(&self->ack, out);
     } else if (now_us >= self->next_ping_us && !self->closing) {
         take_ping(self, now_us, out);
-    } else if (self->frame_full) {
-        take_stream(self, buf, out);
     } else {
-        return false;
+        return self->synced && try_take_streams(self, buf, out);
     }
     return true;
 }
 
 /* Waits for something to write; false: there will be nothing any more. */
-static bool take(LinkMain *self, uint8_t **buf, Outgoing *out)
+static bool take(LinkMain *self, uint8_t *buf, Outgoing *out)
 {
     bool found = false;
 
     *out = (Outgoing) { .payload = NULL };
     g_mutex_lock(&self->lock);
     while (!self->ended && !self->error &&
-           !(found = try_take(self, buf, out)) && !self->closing) {
-        g_cond_wait_until(&self->changed, &self->lock, self->next_ping_us);
+           !(found = self->up && try_take(self, buf, out)) && !self->closing) {
+        if (self->up) {
+            g_cond_wait_until(&self->changed, &self->lock, self->next_ping_us);
+        } else {
+            g_cond_wait(&self->changed, &self->lock);
+        }
     }
+    self->writing = found;
+    out->stream = self->stream;
     g_mutex_unlock(&self->lock);
     return found;
 }
 
-static bool write_out(LinkMain *self, Outgoing *out, GError **error)
+static void write_out(LinkMain *self, Outgoing *out)
 {
     struct iovec piece = { (void *)out->payload, out->frame.length };
-    bool ok = link_lane_write(self->stream, NULL, &out->frame, &piece,
-                              out->frame.length > 0, error);
+    GError *error = NULL;
 
-    if (out->control) {
-        g_bytes_unref(out->control);
-        g_mutex_lock(&self->lock);
-        self->writing_control = false;
-        g_cond_broadcast(&self->changed);
-        g_mutex_unlock(&self->lock);
+    if (!link_lane_write(out->stream, NULL, &out->frame, &piece,
+                         out->frame.length > 0, &error)) {
+        link_main_lose(self, error);
     }
-    return ok;
+    g_clear_pointer(&out->control, g_bytes_unref);
+    g_mutex_lock(&self->lock);
+    self->writing = self->writing_control = false;
+    g_cond_broadcast(&self->changed);
+    g_mutex_unlock(&self->lock);
+}
+
+/* The end of our direction, if there is a connection to tell it on. */
+static void finish(LinkMain *self)
+{
+    Stream *stream = NULL;
+
+    g_mutex_lock(&self->lock);
+    if (self->up && !self->error) {
+        self->writing = true;
+        stream = self->stream;
+    }
+    g_mutex_unlock(&self->lock);
+    if (stream) {
+        stream_finish(stream);
+    }
+    g_mutex_lock(&self->lock);
+    self->writing = false;
+    self->finished = true;
+    g_cond_broadcast(&self->changed);
+    g_mutex_unlock(&self->lock);
 }
 
 void *link_main_writer_thread(void *data)
 {
     LinkMain *self = data;
     g_autofree uint8_t *buf = g_malloc(LINK_STREAM_MAX);
-    GError *error = NULL;
     Outgoing out;
 
-    while (!error && take(self, &buf, &out)) {
-        if (!write_out(self, &out, &error)) {
-            link_main_fail(self, g_error_copy(error));
-        }
+    while (take(self, buf, &out)) {
+        write_out(self, &out);
     }
-    if (!error) {
-        stream_finish(self->stream);
-    }
-    g_clear_error(&error);
-    g_mutex_lock(&self->lock);
-    self->finished = true;
-    g_cond_broadcast(&self->changed);
-    g_mutex_unlock(&self->lock);
-    return NULL;
-}
-
-/* ---- pump -------------------------------------------------------------------- */
-
-/* How much the peer has room for; 0: the lane is over. */
-static size_t wait_window(LinkMain *self)
-{
-    uint64_t room = 0;
-
-    g_mutex_lock(&self->lock);
-    while (!link_main_is_over(self) &&
-           self->sent - self->acked >= self->send_window) {
-        g_cond_wait(&self->changed, &self->lock);
-    }
-    if (!link_main_is_over(self)) {
-        room = self->send_window - (self->sent - self->acked);
-    }
-    g_mutex_unlock(&self->lock);
-    return MIN(room, LINK_STREAM_MAX);
-}
-
-/* Pages wait for the limiter, in portions it likes; the rest counts only. */
-static gssize pull_main(LinkMain *self, uint8_t *buf, size_t max)
-{
-    Limiter *limiter = self->limiter;
-    bool waits = limiter && exchange_has_pages_on_main(self->exchange);
-    size_t cost;
-    gssize n;
-
-    if (waits) {
-        max = MIN(max, limiter_get_quantum(limiter));
-    }
-    n = exchange_main_pull(self->exchange, buf, max, false);
-    if (n <= 0 || !limiter) {
-        return n;
-    }
-    cost = stream_wire_cost(self->stream, LINK_HEADER_SIZE + n);
-    if (waits) {
-        return limiter_acquire(limiter, cost) ? n : -1;
-    }
-    limiter_charge(limiter, cost);
-    return n;
-}
-
-static bool give_to_writer(LinkMain *self, uint8_t **buf, size_t len)
-{
-    uint8_t *empty;
-    bool ok;
-
-    g_mutex_lock(&self->lock);
-    while (self->frame_full && !self->finished && !self->error) {
-        g_cond_wait(&self->changed, &self->lock);
-    }
-    ok = !self->finished && !self->error;
-    if (ok) {
-        empty = self->frame;
-        self->frame = *buf;
-        *buf = empty;
-        self->frame_len = len;
-        self->frame_offset = self->sent;
-        self->frame_full = true;
-        self->sent += len;
-        g_cond_broadcast(&self->changed);
-    }
-    g_mutex_unlock(&self->lock);
-    return ok;
-}
-
-/*
- * SHUT counts as delivered only when the far end has written it to the source
- * QEMU.  Here, in the only thread that pulls, because the exchange takes all that
- * was pulled for delivered; and only after SHUT, because before it nobody asks
- * and a round trip for each answer of the destination would be dear.
- */
-static void settle_return(LinkMain *self)
-{
-    ExchangeSnapshot snapshot;
-    bool delivered;
-
-    exchange_get_snapshot(self->exchange, &snapshot);
-    if (!snapshot.shut) {
-        return;
-    }
-    g_mutex_lock(&self->lock);
-    while (!link_main_is_over(self) && self->acked < self->sent) {
-        g_cond_wait(&self->changed, &self->lock);
-    }
-    delivered = self->acked == self->sent;
-    g_mutex_unlock(&self->lock);
-    if (delivered) {
-        exchange_return_delivered(self->exchange);
-    }
-}
-
-/* Source side: there is no exchange_main_delivered() for what the peer has
- * acknowledged, as nobody on this side waits for it. */
-void *link_main_pump_thread(void *data)
-{
-    LinkMain *self = data;
-    g_autofree uint8_t *buf = g_malloc(LINK_STREAM_MAX);
-    size_t max;
-    gssize n = 1;
-
-    /* link_main_attach() holds it until all is set. */
-    g_mutex_lock(&self->lock);
-    g_mutex_unlock(&self->lock);
-    while (n > 0 && (max = wait_window(self)) > 0) {
-        n = self->source_side ? pull_main(self, buf, max)
-                              : exchange_return_pull(self->exchange, buf, max);
-        if (n < 0 || !give_to_writer(self, &buf, n)) {
-            break;
-        }
-        if (!self->source_side) {
-            settle_return(self);
-        }
-    }
+    finish(self);
     return NULL;
 }

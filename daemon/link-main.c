@@ -2,16 +2,18 @@
 /*
  * daemon/link-main.c - life and death of a main lane
  *
- * Theory of operation.  Three threads.  The reader (link-main-reader.c) takes
- * whatever comes and never waits for anything but the peer: what it pushes into
- * the exchange fits, because the peer keeps to the window.  So heartbeats and
- * control messages always get through.  The pump (link-main-writer.c) fetches
- * stream bytes from the exchange within the peer's window, waits for the limiter,
- * and leaves one frame at a time for the writer.  The writer writes what is most
- * urgent.
+ * Theory of operation.  The reader (link-main-reader.c) takes whatever comes and
+ * never waits for anything but the peer: what it pushes into the exchange fits,
+ * because the peer keeps to the window.  So heartbeats and control messages always
+ * get through.  A pump for each stream that we send (link-main-pump.c) fetches
+ * bytes from the exchange within the peer's window, waits for the limiter, and
+ * keeps them until they are acknowledged.  The writer (link-main-writer.c) writes
+ * what is most urgent of what was not written yet.
  *
- * What ends the lane is recorded once, in `error`; the socket is shut, the reader
- * notices and tells the exchange and the owner.
+ * What breaks the connection is recorded in `lost` and the socket is shut; the
+ * reader notices, and waits for another connection (link-main-resume.c) if it may.
+ * What ends the lane is recorded once, in `error`; the reader tells the exchange
+ * and the owner.
  */
 #include "daemon/link-main-private.h"
 
@@ -24,14 +26,21 @@ void link_main_fail(LinkMain *self, GError *error)
 {
     g_mutex_lock(&self->lock);
     if (!self->error) {
-        g_prefix_error(&error, "link to %s, main lane: ",
-                       stream_get_peer(self->stream));
+        g_prefix_error(&error, "link to %s, main lane: ", self->peer);
         self->error = g_steal_pointer(&error);
         g_cond_broadcast(&self->changed);
     }
+    stream_shutdown(self->stream);
     g_mutex_unlock(&self->lock);
     g_clear_error(&error);
-    stream_shutdown(self->stream);
+    g_cancellable_cancel(self->cancellable);
+}
+
+void link_main_lose(LinkMain *self, GError *error)
+{
+    g_mutex_lock(&self->lock);
+    link_main_mark_down(self, error);
+    g_mutex_unlock(&self->lock);
 }
 
 GError *link_main_get_error(LinkMain *self)
@@ -56,7 +65,12 @@ uint64_t link_main_get_rtt_us(LinkMain *self)
 
 uint64_t link_main_get_wire_bytes_out(LinkMain *self)
 {
-    return stream_get_wire_bytes_out(self->stream);
+    uint64_t bytes;
+
+    g_mutex_lock(&self->lock);
+    bytes = self->wire_bytes_before + stream_get_wire_bytes_out(self->stream);
+    g_mutex_unlock(&self->lock);
+    return bytes;
 }
 
 /* ---- acknowledging ----------------------------------------------------------- */
@@ -73,24 +87,29 @@ void link_main_ack_bulk(LinkMain *self, uint64_t bulk)
     g_mutex_unlock(&self->lock);
 }
 
-/* The exchange's delivery hook: of the two offsets the one that we receive. */
+static void note_delivered(LinkMain *self, uint8_t type, uint64_t offset)
+{
+    for (unsigned i = 0; i < self->n_in; i++) {
+        LinkMainIn *in = &self->in[i];
+
+        if (in->stream->type == type && offset > in->delivered) {
+            in->delivered = offset;
+            *in->stream->ack_field(&self->ack) = offset;
+            self->ack_wanted = true;
+            g_cond_broadcast(&self->changed);
+        }
+    }
+}
+
+/* The exchange's delivery hook: those of the offsets count that we receive. */
 static void on_delivered(uint64_t main_offset, uint64_t return_offset,
                          void *data)
 {
     LinkMain *self = data;
-    uint64_t offset = self->source_side ? return_offset : main_offset;
 
     g_mutex_lock(&self->lock);
-    if (offset > self->delivered) {
-        self->delivered = offset;
-        if (self->source_side) {
-            self->ack.return_offset = offset;
-        } else {
-            self->ack.main_offset = offset;
-        }
-        self->ack_wanted = true;
-        g_cond_broadcast(&self->changed);
-    }
+    note_delivered(self, LINK_MAIN, main_offset);
+    note_delivered(self, LINK_RETURN, return_offset);
     g_mutex_unlock(&self->lock);
 }
 
@@ -142,8 +161,16 @@ static void end(LinkMain *self)
 
 static void *reader_thread(void *data)
 {
-    link_main_reader_thread(data);
-    end(data);
+    LinkMain *self = data;
+    GError *error;
+
+    g_mutex_lock(&self->lock);      /* link_main_new() holds it until all is set */
+    g_mutex_unlock(&self->lock);
+    do {
+        error = NULL;
+        link_main_read(self, &error);
+    } while (link_main_resume(self, error));
+    end(self);
     return NULL;
 }
 
@@ -152,13 +179,17 @@ LinkMain *link_main_new(const LinkMainSetup *setup)
     LinkMain *self = g_new0(LinkMain, 1);
 
     self->stream = setup->stream;
+    self->peer = g_strdup(stream_get_peer(self->stream));
     self->source_side = setup->source_side;
     self->dead_ms = setup->dead_ms;
     self->handler = setup->handler;
+    self->connect = setup->connect;
+    self->outage_handler = setup->outage_handler;
     self->data = setup->data;
+    self->up = self->synced = true;
     stream_set_timeouts(self->stream, self->dead_ms, self->dead_ms);
     self->in_buf = g_malloc(LINK_STREAM_MAX);
-    self->frame = g_malloc(LINK_STREAM_MAX);
+    self->cancellable = g_cancellable_new();
     g_queue_init(&self->control);
     g_mutex_init(&self->lock);
     g_cond_init(&self->changed);
@@ -170,23 +201,41 @@ LinkMain *link_main_new(const LinkMainSetup *setup)
     return self;
 }
 
-void link_main_attach(LinkMain *self, Exchange *exchange, Limiter *limiter,
-                      uint64_t send_window, uint64_t receive_window)
+static void attach_streams(LinkMain *self, const LinkMainFlow *flow)
+{
+    const LinkMainStream *streams[LINK_MAIN_STREAMS];
+
+    self->n_in = link_main_streams_find(self->source_side, false, flow, streams);
+    for (unsigned i = 0; i < self->n_in; i++) {
+        self->in[i].stream = streams[i];
+        self->in[i].window = streams[i]->get_window(flow, false);
+    }
+    self->n_out = link_main_streams_find(self->source_side, true, flow, streams);
+    for (unsigned i = 0; i < self->n_out; i++) {
+        LinkMainOut *out = &self->out[i];
+
+        out->self = self;
+        out->stream = streams[i];
+        out->window = streams[i]->get_window(flow, true);
+        byte_ring_init(&out->kept, out->window);
+        out->pump = g_thread_new("link-pump", link_main_pump_thread, out);
+    }
+}
+
+void link_main_attach(LinkMain *self, const LinkMainFlow *flow)
 {
     bool dead;
 
-    exchange_set_delivery_hook(exchange, on_delivered, self);
+    exchange_set_delivery_hook(flow->exchange, on_delivered, self);
     g_mutex_lock(&self->lock);
     g_assert(!self->exchange);
-    self->exchange = exchange;
-    self->limiter = limiter ? limiter_ref(limiter) : NULL;
-    self->send_window = send_window;
-    self->receive_window = receive_window;
-    self->pump = g_thread_new("link-pump", link_main_pump_thread, self);
+    self->exchange = flow->exchange;
+    self->limiter = flow->limiter ? limiter_ref(flow->limiter) : NULL;
+    attach_streams(self, flow);
     dead = self->ended && !self->closing;
     g_mutex_unlock(&self->lock);
     if (dead) {
-        fail_exchange(self, exchange);
+        fail_exchange(self, flow->exchange);
     }
 }
 
@@ -214,10 +263,12 @@ void link_main_shutdown(LinkMain *self)
         return;
     }
     self->closing = true;
+    link_main_say_end(self);
     limiter = self->limiter;
     g_cond_broadcast(&self->changed);
     g_mutex_unlock(&self->lock);
 
+    g_cancellable_cancel(self->cancellable);
     if (limiter) {
         limiter_close(limiter);
     }
@@ -226,8 +277,8 @@ void link_main_shutdown(LinkMain *self)
         wait_for(self, &self->finished, SHUTDOWN_WRITE_MS);
         wait_for(self, &self->ended, SHUTDOWN_READ_MS);
     }
-    g_mutex_unlock(&self->lock);
     stream_shutdown(self->stream);
+    g_mutex_unlock(&self->lock);
 }
 
 void link_main_free(LinkMain *self)
@@ -238,17 +289,21 @@ void link_main_free(LinkMain *self)
     link_main_shutdown(self);
     g_thread_join(self->reader);
     g_thread_join(self->writer);
-    if (self->pump) {
-        g_thread_join(self->pump);
+    for (unsigned i = 0; i < self->n_out; i++) {
+        g_thread_join(self->out[i].pump);
+        byte_ring_clear(&self->out[i].kept);
     }
     g_queue_clear_full(&self->control, (GDestroyNotify)g_bytes_unref);
     g_clear_pointer(&self->answer, json_object_unref);
     g_clear_error(&self->error);
+    g_clear_error(&self->lost);
     limiter_unref(self->limiter);
     g_cond_clear(&self->changed);
     g_mutex_clear(&self->lock);
-    g_free(self->frame);
+    g_object_unref(self->cancellable);
     g_free(self->in_buf);
+    stream_free(self->next_stream);
     stream_free(self->stream);
+    g_free(self->peer);
     g_free(self);
 }

@@ -2,9 +2,12 @@
 /*
  * daemon/link-main.h - the main lane of a link, the same at both ends
  *
- * Carries control messages, the main stream one way, the return path the other,
- * acknowledgements and heartbeats.  A reader, a writer and a pump thread; the
- * writer sends control, PONG, ACK and PING before stream bytes, always.
+ * Carries control messages, byte streams (link-main-streams.h), acknowledgements
+ * and heartbeats.  A reader, a writer and a pump thread for each stream; the writer
+ * sends control, PONG, ACK and PING before stream bytes, always.
+ *
+ * With an outage budget it outlives its connection: what was not acknowledged is
+ * kept, the source side connects anew, and both go on where the other stopped.
  *
  * Life: new (control messages work), then attach an exchange once there is one,
  * shutdown, free.  Ingress and egress are freed before it, because they use it
@@ -36,26 +39,78 @@ typedef void (*LinkMainHandler)(JsonObject *message, void *data);
  * is one that the peer may not send, which ends the lane. */
 typedef bool (*LinkMainAck)(uint64_t bulk, void *data, GError **error);
 
+/*
+ * Source side: connect anew and say so in the hello.  Reader thread; may block, for
+ * about @timeout_ms or until @cancellable is cancelled.  An error of which link_lane_is_unknown() is
+ * true ends the lane; any other is tried again.
+ */
+typedef Stream *(*LinkMainConnect)(unsigned generation, unsigned timeout_ms,
+                                   GCancellable *cancellable, void *data,
+                                   GError **error);
+/* The connection is gone (@reason), or there is one again after @down_ms (NULL).
+ * Reader thread, keep it short. */
+typedef void (*LinkMainOutageHandler)(const GError *reason, unsigned down_ms,
+                                      void *data);
+
 typedef struct {
     Stream *stream;         /* taken; hellos are done */
     bool source_side;       /* sends MAIN, receives RETURN; else the reverse */
-    unsigned dead_ms;       /* silence after which the link is dead */
+    unsigned dead_ms;       /* silence after which a connection is dead */
     LinkMainHandler handler;
-    void *data;
+    LinkMainConnect connect;                /* NULL: none; source side only */
+    LinkMainOutageHandler outage_handler;   /* NULL: nobody cares */
+    void *data;             /* for all three */
 } LinkMainSetup;
 
 LinkMain *link_main_new(const LinkMainSetup *setup);
 
+typedef struct {
+    Exchange *exchange;     /* lent */
+    /* Charged for what goes to the destination; MAIN waits for it while pages
+     * travel on main.  NULL: none; a reference is taken. */
+    Limiter *limiter;
+    uint64_t send_window;   /* what the peer granted for MAIN or RETURN, and no more
+                               than we can keep: memory of that size is taken */
+    uint64_t receive_window;    /* what we granted; our exchange's ring holds it */
+} LinkMainFlow;
+
 /*
- * From now on stream frames flow.  @send_window: what the peer granted for the
- * stream we send; what it sends us may exceed what we pushed on by
- * @receive_window, which our exchange's ring must hold.  After it, what ends the
- * lane fails the exchange.  @limiter: charged for MAIN (waits for it while pages
- * travel on main); NULL: none; a reference is taken.  Sets the exchange's delivery
- * hook.  Before the peer may send stream frames: they end the lane before this.
+ * From now on stream frames flow, and what ends the lane fails the exchange.  Sets
+ * the exchange's delivery hook.  Before the peer may send stream frames: they end
+ * the lane before this.
  */
-void link_main_attach(LinkMain *self, Exchange *exchange, Limiter *limiter,
-                      uint64_t send_window, uint64_t receive_window);
+void link_main_attach(LinkMain *self, const LinkMainFlow *flow);
+
+/*
+ * How long it waits for a new connection, once attached; it counts for an outage
+ * under way too.  0, as at first: what breaks the connection ends the lane.  The
+ * destination side waits only after it has heard something since the attach.
+ */
+void link_main_set_outage_budget(LinkMain *self, unsigned budget_ms);
+/*
+ * Destination side: go on with @stream, hellos done.  Takes it on success.  Fails
+ * when the lane is over or does not outlive its connection, or has seen this
+ * generation or a later one.  Any thread.
+ */
+bool link_main_take(LinkMain *self, Stream *stream, unsigned generation,
+                    GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Whether it would, now. */
+bool link_main_check_take(LinkMain *self, unsigned generation, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+typedef struct {
+    bool down;
+    unsigned down_ms;           /* so far */
+    unsigned budget_ms;         /* of which that is part */
+    unsigned resumes;           /* times that it went on */
+    uint64_t resent_bytes;      /* of streams */
+} LinkMainOutage;
+
+void link_main_get_outage(LinkMain *self, LinkMainOutage *ret);
+/* Source side: there are stream bytes that no connection was ever given, so the
+ * peer cannot have the whole stream. */
+bool link_main_has_unsent(LinkMain *self);
+
 /* NULL: none; waits until a call under way is over. */
 void link_main_set_ack_handler(LinkMain *self, LinkMainAck handler, void *data);
 /* Acknowledge bulk frames below @bulk, soon.  Any thread. */
@@ -63,7 +118,8 @@ void link_main_ack_bulk(LinkMain *self, uint64_t bulk);
 
 /*
  * Request and wait for the answer's "return" member (transfer full).  One at a
- * time.  @arguments (may be NULL) is consumed.  Errors: the peer's text
+ * time; time without a connection does not count.  @arguments (may be NULL) is
+ * consumed.  Errors: the peer's text
  * (QMP_ERROR_COMMAND), STREAM_ERROR_TIMEOUT, the lane's end,
  * G_IO_ERROR_CANCELLED.
  */
@@ -79,7 +135,8 @@ void link_main_answer(LinkMain *self, gint64 id, JsonObject *value,
  * read end the lane. */
 void link_main_send_event(LinkMain *self, const char *name, JsonObject *data);
 
-/* Waits until all control messages given so far are written, at most. */
+/* Waits until all control messages given so far are written, at most; not at all
+ * without a connection. */
 void link_main_flush(LinkMain *self, unsigned timeout_ms);
 
 /* A copy of why it ended, or NULL. */

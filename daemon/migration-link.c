@@ -235,6 +235,12 @@ bool migration_link_prepare(Migration *self, unsigned lanes,
     return true;
 }
 
+/* What of our share may be kept of the main stream until it is acknowledged. */
+static uint64_t get_main_window(const Migration *self)
+{
+    return MIN(self->memory / 8, (uint64_t)MIGRATION_MAIN_WINDOW);
+}
+
 bool migration_link_open(Migration *self, unsigned lanes,
                          const LinkGrant *grant, GError **error)
 {
@@ -245,13 +251,19 @@ bool migration_link_open(Migration *self, unsigned lanes,
         .limiter = self->limiter,
     };
 
+    LinkMainFlow flow = {
+        .exchange = self->exchange,
+        .limiter = self->limiter,
+        .send_window = MIN(grant->main_window, get_main_window(self)),
+        .receive_window = MIGRATION_RETURN_WINDOW,
+    };
+
     setup.lanes = connect_bulk_lanes(self, lanes, error);
     if (!setup.lanes) {
         g_prefix_error(error, "peer %s: ", self->peer->name);
         return false;
     }
-    link_main_attach(self->link, self->exchange, self->limiter,
-                     grant->main_window, MIGRATION_RETURN_WINDOW);
+    link_main_attach(self->link, &flow);
     migration_set_egress(self, egress_link_new(&setup));
     return true;
 }

@@ -50,13 +50,17 @@ static void begin_flow(Target *self, uint64_t return_window)
         .link_fed = true,
     };
     IngressLinkSetup ingress = { .window = get_window(migration) };
+    LinkMainFlow flow = {
+        .send_window = MIN(return_window, MIGRATION_RETURN_WINDOW),
+        .receive_window = MIGRATION_MAIN_WINDOW,
+    };
 
     migration_create_exchange(migration, exchange);
     ingress.exchange = migration->exchange;
     ingress.main = migration->link;
     migration_set_ingress(migration, ingress_link_new(&ingress));
-    link_main_attach(migration->link, migration->exchange, NULL, return_window,
-                     MIGRATION_MAIN_WINDOW);
+    flow.exchange = migration->exchange;
+    link_main_attach(migration->link, &flow);
     migration_begin_flow(migration);
 }
 

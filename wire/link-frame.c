@@ -71,12 +71,14 @@ static const FrameRule frame_rules[] = {
                       true, false, false },
     [LINK_ACK] = { "ACK", 0, LINK_ACK_SIZE, LINK_ACK_SIZE,
                    false, false, false },
-    [LINK_PAGES] = { "PAGES", LINK_FLAG_ZLIB | LINK_FLAG_ZSTD, PAGES_MIN, LINK_PAGES_MAX,
-                     true, true, true },
-    [LINK_DEVICE] = { "DEVICE", 0, DEVICE_MIN, DEVICE_MAX,
+    [LINK_PAGES] = { "PAGES", LINK_FLAG_ZLIB | LINK_FLAG_ZSTD | LINK_FLAG_RESENT,
+                     PAGES_MIN, LINK_PAGES_MAX, true, true, true },
+    [LINK_DEVICE] = { "DEVICE", LINK_FLAG_RESENT, DEVICE_MIN, DEVICE_MAX,
                       true, true, true },
-    [LINK_EPOCH_END] = { "EPOCH_END", 0, LINK_EPOCH_END_SIZE,
+    [LINK_EPOCH_END] = { "EPOCH_END", LINK_FLAG_RESENT, LINK_EPOCH_END_SIZE,
                          LINK_EPOCH_END_SIZE, true, true, false },
+    [LINK_PREEMPT] = { "PREEMPT", LINK_FLAG_END, 0, LINK_STREAM_MAX,
+                       true, false, false },
 };
 static_assert(G_N_ELEMENTS(frame_rules) == LINK_TYPE_LAST + 1,
               "link frame: a type without its rule");
@@ -115,7 +117,12 @@ static bool check_length(const LinkFrame *f, const FrameRule *rule,
     return true;
 }
 
-/* A MAIN or RETURN frame says something, and its bytes can be counted. */
+static bool is_stream(uint8_t type)
+{
+    return type == LINK_MAIN || type == LINK_RETURN || type == LINK_PREEMPT;
+}
+
+/* A stream's frame says something, and its bytes can be counted. */
 static bool check_stream(const LinkFrame *f, const FrameRule *rule,
                          GError **error)
 {
@@ -149,6 +156,7 @@ static bool check_unused(const char *type, const char *field, uint64_t value,
 
 static bool check_frame(const LinkFrame *f, GError **error)
 {
+    const uint8_t packed_flags = LINK_FLAG_ZLIB | LINK_FLAG_ZSTD;
     const FrameRule *rule = find_rule(f->type);
 
     if (!rule) {
@@ -157,15 +165,15 @@ static bool check_frame(const LinkFrame *f, GError **error)
                     LINK_HELLO, LINK_TYPE_LAST);
         return false;
     }
-    /* No type has two flags that go together. */
-    if ((f->flags & ~rule->flags) || (f->flags & (f->flags - 1))) {
+    if ((f->flags & ~rule->flags) ||
+        (f->flags & packed_flags) == packed_flags) {
         g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
-                    "link %s frame: got flags 0x%02x, allowed at most one of "
-                    "those in 0x%02x", rule->name, f->flags, rule->flags);
+                    "link %s frame: got flags 0x%02x, allowed those in 0x%02x%s",
+                    rule->name, f->flags, rule->flags,
+                    rule->flags & packed_flags ? ", one packing only" : "");
         return false;
     }
-    if ((f->type == LINK_MAIN || f->type == LINK_RETURN) &&
-        !check_stream(f, rule, error)) {
+    if (is_stream(f->type) && !check_stream(f, rule, error)) {
         return false;
     }
     return check_length(f, rule, error) &&
@@ -218,6 +226,8 @@ void link_ack_encode(const LinkAck *self, uint8_t buf[LINK_ACK_SIZE])
     bytes_put_be64(buf, self->bulk);
     bytes_put_be64(buf + 8, self->main_offset);
     bytes_put_be64(buf + 16, self->return_offset);
+    bytes_put_be64(buf + 24, self->preempt_offset);
+    bytes_put_be64(buf + 32, self->control);
 }
 
 void link_ack_decode(const uint8_t buf[LINK_ACK_SIZE], LinkAck *ret)
@@ -226,6 +236,8 @@ void link_ack_decode(const uint8_t buf[LINK_ACK_SIZE], LinkAck *ret)
         .bulk = bytes_get_be64(buf),
         .main_offset = bytes_get_be64(buf + 8),
         .return_offset = bytes_get_be64(buf + 16),
+        .preempt_offset = bytes_get_be64(buf + 24),
+        .control = bytes_get_be64(buf + 32),
     };
 }
 
@@ -435,11 +447,23 @@ void link_window_init(LinkWindow *self)
     memset(self, 0, sizeof(*self));
 }
 
+bool link_window_has(const LinkWindow *self, uint64_t sequence)
+{
+    return sequence < self->base ||
+           (sequence - self->base < LINK_FRAMES_MAX &&
+            bit_get(self->received, sequence));
+}
+
+void link_window_forget(LinkWindow *self, uint64_t sequence)
+{
+    g_assert(sequence >= self->base && link_window_has(self, sequence) &&
+             !bit_get(self->handed_on, sequence));
+    bit_clear(self->received, sequence);
+}
+
 bool link_window_receive(LinkWindow *self, uint64_t sequence, GError **error)
 {
-    if (sequence < self->base ||
-        (sequence - self->base < LINK_FRAMES_MAX &&
-         bit_get(self->received, sequence))) {
+    if (link_window_has(self, sequence)) {
         g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
                     "link frame number: got %" PRIu64 " a second time, "
                     "allowed once", sequence);

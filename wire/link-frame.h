@@ -26,8 +26,8 @@ enum {
     LINK_HEADER_SIZE = 32,
     LINK_HELLO_MAX = 4096,
     LINK_CONTROL_MAX = 64 * 1024,
-    LINK_STREAM_MAX = 64 * 1024,        /* of one MAIN or RETURN frame */
-    LINK_ACK_SIZE = 24,
+    LINK_STREAM_MAX = 64 * 1024,        /* of one MAIN, RETURN or PREEMPT frame */
+    LINK_ACK_SIZE = 40,
     LINK_EPOCH_END_SIZE = 8,
     LINK_PAGES_FIXED_SIZE = 24,
     LINK_PAGES_HEADER_MAX =
@@ -50,15 +50,17 @@ typedef enum {
     LINK_PAGES,
     LINK_DEVICE,
     LINK_EPOCH_END,
-    LINK_TYPE_LAST = LINK_EPOCH_END,
+    LINK_PREEMPT,
+    LINK_TYPE_LAST = LINK_PREEMPT,
 } LinkFrameType;
 
 enum {
-    LINK_FLAG_END = 1u << 0,    /* MAIN, RETURN: the stream ends here */
+    LINK_FLAG_END = 1u << 0,    /* MAIN, RETURN, PREEMPT: the stream ends here */
     /* PAGES: the compression that the source QEMU used (METHOD_ZLIB, METHOD_ZSTD),
      * which a destination expects that is set as the source is. */
     LINK_FLAG_ZLIB = 1u << 1,
     LINK_FLAG_ZSTD = 1u << 2,
+    LINK_FLAG_RESENT = 1u << 3, /* PAGES, DEVICE, EPOCH_END: may have come before */
 };
 
 typedef struct {
@@ -87,6 +89,8 @@ typedef struct {
     uint64_t bulk;          /* frames below are handed on */
     uint64_t main_offset;   /* bytes below are handed on */
     uint64_t return_offset;
+    uint64_t preempt_offset;
+    uint64_t control;       /* CONTROL frames below were received */
 } LinkAck;
 
 void link_ack_encode(const LinkAck *self, uint8_t buf[LINK_ACK_SIZE]);
@@ -152,6 +156,11 @@ void link_window_init(LinkWindow *self);
 /* A number came: refused when seen before or too far ahead. */
 bool link_window_receive(LinkWindow *self, uint64_t sequence, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+/* It came before, as far as this can be known: a copy of it is to be dropped. */
+bool link_window_has(const LinkWindow *self, uint64_t sequence);
+/* What was received did not come whole: as if it had not been received.  Asserts
+ * that it was, and was not handed on. */
+void link_window_forget(LinkWindow *self, uint64_t sequence);
 /*
  * It was handed on; true if base moved.  Asserts that it was received and not
  * handed on before.

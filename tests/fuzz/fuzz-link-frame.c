@@ -130,6 +130,19 @@ static void model_hand_on(Model *m, uint64_t n)
     g_assert_cmpuint(m->window.base, ==, m->base);
 }
 
+static void model_forget(Model *m, uint64_t n)
+{
+    bool had = n < m->base || (n < MODEL_SIZE && m->state[n] != ABSENT);
+
+    if (n < MODEL_SIZE) {
+        g_assert_true(link_window_has(&m->window, n) == had);
+    }
+    if (n >= m->base && n < MODEL_SIZE && m->state[n] == RECEIVED) {
+        link_window_forget(&m->window, n);
+        m->state[n] = ABSENT;
+    }
+}
+
 /* Three bytes a call: what, and a number from 256 below the base upwards. */
 static void check_window(const uint8_t *data, size_t size)
 {
@@ -146,6 +159,9 @@ static void check_window(const uint8_t *data, size_t size)
             break;
         case 1:
             model_hand_on(m, n);
+            break;
+        case 2:
+            model_forget(m, n);
             break;
         default:    /* many in order, so that the base gets around */
             while (m->base < MIN(n, MODEL_SIZE)) {

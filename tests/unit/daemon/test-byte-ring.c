@@ -55,6 +55,27 @@ static void test_full_takes_nothing(void)
     byte_ring_clear(&ring);     /* twice is harmless */
 }
 
+/* What is peeked at stays, across the ring's end too; what is dropped goes. */
+static void test_peeks_and_drops(void)
+{
+    uint8_t buf[8] = { 0 };
+    ByteRing ring;
+
+    byte_ring_init(&ring, 4);
+    byte_ring_write(&ring, (const uint8_t *)"abc", 3);
+    byte_ring_drop(&ring, 2);
+    g_assert_cmpuint(byte_ring_write(&ring, (const uint8_t *)"defg", 4), ==, 3);
+    byte_ring_peek(&ring, 3, buf, 3);
+    g_assert_cmpmem(buf, 3, "def", 3);
+    byte_ring_peek(&ring, 2, buf, 4);
+    g_assert_cmpmem(buf, 4, "cdef", 4);
+    g_assert_cmpuint(byte_ring_get_held(&ring), ==, 4);
+    byte_ring_drop(&ring, 5);
+    g_assert_cmpuint(byte_ring_read(&ring, buf, 8), ==, 1);
+    g_assert_cmpmem(buf, 1, "f", 1);
+    byte_ring_clear(&ring);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -62,5 +83,6 @@ int main(int argc, char **argv)
                     test_keeps_bytes_in_order);
     g_test_add_func("/daemon/byte-ring/full-takes-nothing",
                     test_full_takes_nothing);
+    g_test_add_func("/daemon/byte-ring/peeks-and-drops", test_peeks_and_drops);
     return g_test_run();
 }

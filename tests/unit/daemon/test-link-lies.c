@@ -90,10 +90,13 @@ static void open_exchange(Victim *self)
         .link_fed = !self->source_side,
         .observer = link_fixture_observe, .observer_data = &self->bell,
     };
+    LinkMainFlow flow = {
+        .send_window = MAIN_WINDOW, .receive_window = MAIN_WINDOW,
+    };
 
     self->exchange = exchange_new(&setup);
-    link_main_attach(self->main, self->exchange, NULL, MAIN_WINDOW,
-                     MAIN_WINDOW);
+    flow.exchange = self->exchange;
+    link_main_attach(self->main, &flow);
 }
 
 static Victim *victim_new(bool source_side)
@@ -305,7 +308,7 @@ static void lie_window_overrun(Victim *v)
 
 static void lie_unknown_type(Victim *v)
 {
-    uint8_t header[LINK_HEADER_SIZE] = { 11 };
+    uint8_t header[LINK_HEADER_SIZE] = { 12 };
 
     g_assert_true(stream_write(v->peer_bulk[0], header, sizeof(header), NULL));
 }
@@ -558,7 +561,7 @@ static const Lie destination_lies[] = {
     { "more-than-said", lie_more_than_said, "EPOCH_END said frames: 1" },
     { "epoch-end-twice", lie_epoch_end_twice, "allowed for each: 1" },
     { "window-overrun", lie_window_overrun, "bytes not acknowledged" },
-    { "unknown-type", lie_unknown_type, "got type 11" },
+    { "unknown-type", lie_unknown_type, "got type 12" },
     { "ping-on-bulk", lie_wrong_lane_type, "got a PING frame" },
     { "oversize", lie_oversize, "got length" },
     { "unknown-block", lie_unknown_block, "nothing" },

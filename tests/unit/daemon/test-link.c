@@ -154,6 +154,14 @@ static void open_main_lane(Link *self)
     LinkMainSetup destination = {
         .dead_ms = 60000, .handler = on_destination_message, .data = self,
     };
+    LinkMainFlow to_destination = {
+        .exchange = self->source, .send_window = self->want->main_window,
+        .receive_window = 64 * 1024,
+    };
+    LinkMainFlow to_source = {
+        .exchange = self->destination, .send_window = 64 * 1024,
+        .receive_window = self->want->main_window,
+    };
     Stream *pair[2];
 
     link_fixture_pair(pair, "destination", "source");
@@ -161,10 +169,8 @@ static void open_main_lane(Link *self)
     destination.stream = pair[1];
     self->source_main = link_main_new(&source);
     self->destination_main = link_main_new(&destination);
-    link_main_attach(self->destination_main, self->destination, NULL, 64 * 1024,
-                     self->want->main_window);
-    link_main_attach(self->source_main, self->source, NULL,
-                     self->want->main_window, 64 * 1024);
+    link_main_attach(self->destination_main, &to_source);
+    link_main_attach(self->source_main, &to_destination);
 }
 
 static void open_bulk_lanes(Link *self)

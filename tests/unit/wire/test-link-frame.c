@@ -30,10 +30,11 @@ static const Limits limits[] = {
     { 4, "PONG", 0, 0, false, true, false, false },
     { 5, "MAIN", 0, 65536, true, true, false, false },
     { 6, "RETURN", 0, 65536, true, true, false, false },
-    { 7, "ACK", 24, 24, false, false, false, false },
+    { 7, "ACK", 40, 40, false, false, false, false },
     { 8, "PAGES", 33, 1048576 + 8192, false, true, true, true },
     { 9, "DEVICE", 277, 276 + 16777216, false, true, true, true },
     { 10, "EPOCH_END", 8, 8, false, true, true, false },
+    { 11, "PREEMPT", 0, 65536, true, true, false, false },
 };
 
 /* The smallest frame of its type that says all that it may. */
@@ -116,13 +117,13 @@ static void test_frame_rejects_unknown_types(void)
 {
     uint8_t buf[LINK_HEADER_SIZE] = { 0 };
 
-    assert_frame_refused(buf, "link frame: got type 0, allowed 1 to 10");
-    buf[0] = 11;
-    assert_frame_refused(buf, "link frame: got type 11, allowed 1 to 10");
+    assert_frame_refused(buf, "link frame: got type 0, allowed 1 to 11");
+    buf[0] = 12;
+    assert_frame_refused(buf, "link frame: got type 12, allowed 1 to 11");
     buf[0] = 255;
-    assert_frame_refused(buf, "link frame: got type 255, allowed 1 to 10");
+    assert_frame_refused(buf, "link frame: got type 255, allowed 1 to 11");
     g_assert_cmpstr(link_frame_type_name(0), ==, "unknown");
-    g_assert_cmpstr(link_frame_type_name(11), ==, "unknown");
+    g_assert_cmpstr(link_frame_type_name(12), ==, "unknown");
     g_assert_cmpstr(link_frame_type_name(255), ==, "unknown");
 }
 
@@ -218,13 +219,15 @@ static void test_frame_rejects_flags(void)
         uint8_t buf[LINK_HEADER_SIZE];
         unsigned allowed = limits[i].stream ? LINK_FLAG_END
                            : frame.type == LINK_PAGES
-                           ? LINK_FLAG_ZLIB | LINK_FLAG_ZSTD : 0;
+                           ? LINK_FLAG_ZLIB | LINK_FLAG_ZSTD | LINK_FLAG_RESENT
+                           : limits[i].has_epoch ? LINK_FLAG_RESENT : 0;
 
         link_frame_encode(&frame, buf);
         for (unsigned bit = 0; bit < 8; bit++) {
             g_autofree char *message = g_strdup_printf(
-                "link %s frame: got flags 0x%02x, allowed at most one of those "
-                "in 0x%02x", limits[i].name, 1u << bit, allowed);
+                "link %s frame: got flags 0x%02x, allowed those in 0x%02x%s",
+                limits[i].name, 1u << bit, allowed,
+                frame.type == LINK_PAGES ? ", one packing only" : "");
 
             buf[1] = 1u << bit;
             if (allowed & (1u << bit)) {
@@ -244,11 +247,13 @@ static void test_frame_rejects_two_flags(void)
 
     link_frame_encode(&frame, buf);
     buf[1] = LINK_FLAG_ZLIB | LINK_FLAG_ZSTD;
-    assert_frame_refused(buf, "link PAGES frame: got flags 0x06, allowed at "
-                         "most one of those in 0x06");
+    assert_frame_refused(buf, "link PAGES frame: got flags 0x06, allowed "
+                         "those in 0x0e, one packing only");
     buf[1] = 0xff;
-    assert_frame_refused(buf, "link PAGES frame: got flags 0xff, allowed at "
-                         "most one of those in 0x06");
+    assert_frame_refused(buf, "link PAGES frame: got flags 0xff, allowed "
+                         "those in 0x0e, one packing only");
+    buf[1] = LINK_FLAG_ZSTD | LINK_FLAG_RESENT;
+    assert_frame_taken(buf);
 }
 
 /* An empty frame that ends nothing would be work without progress. */
@@ -296,12 +301,14 @@ static void test_frame_cost(void)
 
 static void test_ack_round_trip(void)
 {
-    LinkAck ack = { 1, UINT64_MAX, UINT64_C(0x0102030405060708) };
+    LinkAck ack = { 1, UINT64_MAX, UINT64_C(0x0102030405060708), 2, 3 };
     LinkAck back = { 0 };
     const uint8_t expected[LINK_ACK_SIZE] = {
         0, 0, 0, 0, 0, 0, 0, 1,
         0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
         1, 2, 3, 4, 5, 6, 7, 8,
+        0, 0, 0, 0, 0, 0, 0, 2,
+        0, 0, 0, 0, 0, 0, 0, 3,
     };
     uint8_t buf[LINK_ACK_SIZE];
 
@@ -311,6 +318,8 @@ static void test_ack_round_trip(void)
     g_assert_cmpuint(back.bulk, ==, ack.bulk);
     g_assert_cmpuint(back.main_offset, ==, ack.main_offset);
     g_assert_cmpuint(back.return_offset, ==, ack.return_offset);
+    g_assert_cmpuint(back.preempt_offset, ==, ack.preempt_offset);
+    g_assert_cmpuint(back.control, ==, ack.control);
 }
 
 static void test_epoch_end_round_trip(void)
@@ -698,6 +707,26 @@ static void test_window_rejects_duplicates(void)
                            "allowed once");
 }
 
+/* A lane that died in the middle of a frame: the frame comes again. */
+static void test_window_forgets(void)
+{
+    g_autofree LinkWindow *w = window_new(0);
+
+    receive(w, 0);
+    receive(w, 1);
+    g_assert_true(link_window_has(w, 1));
+    g_assert_false(link_window_has(w, 2));
+    link_window_forget(w, 1);
+    g_assert_false(link_window_has(w, 1));
+    g_assert_true(link_window_hand_on(w, 0));
+    g_assert_true(link_window_has(w, 0));
+    g_assert_cmpuint(w->base, ==, 1);
+    receive(w, 1);
+    g_assert_true(link_window_hand_on(w, 1));
+    g_assert_cmpuint(w->base, ==, 2);
+    g_assert_false(link_window_has(w, LINK_FRAMES_MAX + 1));
+}
+
 static void test_window_rejects_far_numbers(void)
 {
     g_autofree LinkWindow *w = window_new(0);
@@ -797,6 +826,7 @@ int main(int argc, char **argv)
     ADD("window/out-of-order", test_window_out_of_order);
     ADD("window/base-waits-for-hand-on", test_window_base_waits_for_hand_on);
     ADD("window/rejects-duplicates", test_window_rejects_duplicates);
+    ADD("window/forgets", test_window_forgets);
     ADD("window/rejects-far-numbers", test_window_rejects_far_numbers);
     ADD("window/full-backwards", test_window_full_backwards);
     ADD("window/word-borders", test_window_word_borders);
