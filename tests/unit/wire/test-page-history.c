@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A guest of a few pages is sent round after round through both ends of a link
+ * that delivers frames in any order, and the far copy must be the same.
+ */
+#include <string.h>
+
+#include "wire/error.h"
+#include "wire/link-pack.h"
+#include "wire/page-history.h"
+
+enum {
+    PAGE = 1024,
+    PAGES = 200,            /* of the guest */
+    FRAME_PAGES = 16,       /* at most */
+    UNDER_WAY = 12,         /* frames not delivered yet, at most */
+};
+
+/* One frame between the two ends. */
+typedef struct {
+    uint64_t number;
+    unsigned n;
+    unsigned pages[FRAME_PAGES];
+    size_t len;
+    uint8_t data[1 + FRAME_PAGES * (LINK_PACK_REF_SIZE + PAGE)];
+    uint8_t expected[FRAME_PAGES][PAGE];
+} Frame;
+
+typedef struct {
+    GRand *rand;
+    RamblockTable *blocks;
+    PageHistory *history;
+    PageSlots *slots;
+    LinkPacker *packer;
+    LinkUnpacker *unpacker;
+    GPtrArray *under_way;       /* of Frame */
+    GHashTable *delivered;      /* numbers from acked on */
+    uint64_t next, acked;
+    uint8_t guest[PAGES][PAGE];
+} Link;
+
+static RamblockTable *make_blocks(void)
+{
+    RamblockTable *blocks = ramblock_table_new();
+
+    g_assert_true(ramblock_table_add(blocks, (const uint8_t *)"rom", 3, PAGE, 0,
+                                     NULL, NULL));
+    g_assert_true(ramblock_table_add(blocks, (const uint8_t *)"ram", 3,
+                                     PAGES * PAGE, 0, NULL, NULL));
+    return blocks;
+}
+
+static void begin(Link *self, uint32_t n_slots, uint32_t seed)
+{
+    memset(self, 0, sizeof(*self));
+    self->rand = g_rand_new_with_seed(seed);
+    self->blocks = make_blocks();
+    self->history = page_history_new(n_slots, PAGE, self->blocks);
+    self->slots = page_slots_new(n_slots, PAGE);
+    self->packer = link_packer_new();
+    self->unpacker = link_unpacker_new();
+    self->under_way = g_ptr_array_new_with_free_func(g_free);
+    self->delivered = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free,
+                                            NULL);
+}
+
+static void end(Link *self)
+{
+    g_rand_free(self->rand);
+    page_history_free(self->history);
+    page_slots_free(self->slots);
+    ramblock_table_free(self->blocks);
+    link_packer_free(self->packer);
+    link_unpacker_free(self->unpacker);
+    g_ptr_array_unref(self->under_way);
+    g_hash_table_unref(self->delivered);
+}
+
+/* The guest writes a few bytes here and there. */
+static void dirty(Link *self, unsigned page)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        self->guest[page][g_rand_int_range(self->rand, 0, PAGE)] =
+            g_rand_int(self->rand);
+    }
+}
+
+static void send_frame(Link *self, unsigned n)
+{
+    Frame *frame = g_new0(Frame, 1);
+    uint64_t offsets[FRAME_PAGES];
+    uint32_t refs[FRAME_PAGES];
+    uint8_t raw[FRAME_PAGES * PAGE];
+
+    frame->number = self->next++;
+    frame->n = n;
+    for (unsigned i = 0; i < n; i++) {
+        unsigned page = g_rand_int_range(self->rand, 0, PAGES);
+
+        dirty(self, page);
+        frame->pages[i] = page;
+        offsets[i] = (uint64_t)page * PAGE;
+        memcpy(raw + i * PAGE, self->guest[page], PAGE);
+        memcpy(frame->expected[i], self->guest[page], PAGE);
+    }
+    page_history_plan(self->history, 1, offsets, n, frame->number, self->acked,
+                      refs);
+    page_history_apply(self->history, refs, n, raw,
+                       link_packer_get_pages(self->packer, n, PAGE));
+    frame->len = link_packer_pack(self->packer, refs, n, PAGE,
+                                  g_rand_int_range(self->rand, -1, 3),
+                                  frame->data);
+    g_assert_cmpuint(frame->len, <=, link_pack_bound(n, PAGE));
+    g_ptr_array_add(self->under_way, frame);
+}
+
+static void acknowledge(Link *self)
+{
+    while (g_hash_table_remove(self->delivered, &self->acked)) {
+        self->acked++;
+    }
+}
+
+/* Any of those under way. */
+static void deliver(Link *self)
+{
+    guint index = g_rand_int_range(self->rand, 0, self->under_way->len);
+    g_autofree Frame *frame = g_ptr_array_steal_index(self->under_way, index);
+    g_autoptr(GError) error = NULL;
+    uint32_t refs[FRAME_PAGES];
+    uint8_t pages[FRAME_PAGES * PAGE];
+
+    g_assert_true(link_unpacker_unpack(self->unpacker, frame->data, frame->len,
+                                       frame->n, PAGE, refs, pages, &error));
+    g_assert_true(page_slots_check(self->slots, refs, frame->n, &error));
+    page_slots_xor(self->slots, refs, frame->n, pages);
+    g_assert_cmpmem(pages, frame->n * PAGE, frame->expected, frame->n * PAGE);
+    page_slots_store(self->slots, refs, frame->n, pages);
+    g_hash_table_add(self->delivered, g_memdup2(&frame->number, 8));
+    /* Not at once: the news takes its time. */
+    if (g_rand_boolean(self->rand)) {
+        acknowledge(self);
+    }
+}
+
+static void run(uint32_t n_slots, uint32_t seed, PageHistoryCounts *ret)
+{
+    Link self;
+
+    begin(&self, n_slots, seed);
+    for (unsigned step = 0; step < 3000; step++) {
+        if (self.under_way->len < UNDER_WAY && g_rand_boolean(self.rand)) {
+            send_frame(&self, g_rand_int_range(self.rand, 1, FRAME_PAGES + 1));
+        } else if (self.under_way->len > 0) {
+            deliver(&self);
+        }
+    }
+    while (self.under_way->len > 0) {
+        deliver(&self);
+    }
+    page_history_get_counts(self.history, ret);
+    end(&self);
+}
+
+static void test_any_order_and_any_size(void)
+{
+    static const uint32_t sizes[] = { 1, 2, 17, 100, PAGES, 4 * PAGES };
+    PageHistoryCounts counts;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(sizes); i++) {
+        for (uint32_t seed = 1; seed <= 5; seed++) {
+            run(sizes[i], seed, &counts);
+            g_assert_cmpuint(counts.used, ==, MIN(sizes[i], PAGES));
+            if (sizes[i] < 20) {
+                g_assert_cmpuint(counts.missed, >, 0);
+            } else {
+                g_assert_cmpuint(counts.deltas, >, 0);
+                g_assert_cmpuint(counts.busy, >, 0);
+            }
+        }
+    }
+}
+
+/* A page of a frame under way is not named again: the order is not known. */
+static void test_waits_for_the_acknowledgement(void)
+{
+    g_autoptr(RamblockTable) blocks = make_blocks();
+    g_autoptr(PageHistory) history = page_history_new(8, PAGE, blocks);
+    uint64_t offset = 3 * PAGE;
+    uint32_t ref;
+
+    page_history_plan(history, 1, &offset, 1, 0, 0, &ref);
+    g_assert_cmpuint(ref, ==, PAGE_REF_STORE);
+    page_history_plan(history, 1, &offset, 1, 1, 0, &ref);
+    g_assert_cmpuint(ref, ==, 0);
+    page_history_plan(history, 1, &offset, 1, 2, 1, &ref);
+    g_assert_cmpuint(ref, ==, PAGE_REF_STORE | PAGE_REF_DELTA);
+    page_history_plan(history, 1, &offset, 1, 3, 2, &ref);
+    g_assert_cmpuint(ref, ==, 0);
+}
+
+/* What is sent once only does not push out what is sent again and again. */
+static void test_keeps_what_is_hot(void)
+{
+    g_autoptr(RamblockTable) blocks = make_blocks();
+    g_autoptr(PageHistory) history = page_history_new(4, PAGE, blocks);
+    uint64_t offset, frame = 0;
+    uint32_t ref;
+
+    for (unsigned round = 0; round < 3; round++) {
+        for (offset = 0; offset < 4 * PAGE; offset += PAGE, frame++) {
+            page_history_plan(history, 1, &offset, 1, frame, frame, &ref);
+        }
+    }
+    for (; offset < PAGES * PAGE; offset += PAGE, frame++) {
+        page_history_plan(history, 1, &offset, 1, frame, frame, &ref);
+        g_assert_cmpuint(ref, ==, 0);
+    }
+    for (offset = 0; offset < 4 * PAGE; offset += PAGE, frame++) {
+        page_history_plan(history, 1, &offset, 1, frame, frame, &ref);
+        g_assert_cmpuint(ref & PAGE_REF_DELTA, !=, 0);
+    }
+}
+
+/* ---- what a peer may not say -------------------------------------------------- */
+
+static void assert_refused(const PageSlots *slots, const uint32_t *refs,
+                           unsigned n, const char *text)
+{
+    g_autoptr(GError) error = NULL;
+
+    g_assert_false(page_slots_check(slots, refs, n, &error));
+    g_assert_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL);
+    g_assert_nonnull(strstr(error->message, text));
+}
+
+static void test_refuses_refs(void)
+{
+    g_autoptr(PageSlots) slots = page_slots_new(8, PAGE);
+    uint32_t store = PAGE_REF_STORE | 7, none = 0;
+    uint8_t page[PAGE] = { 1 };
+
+    g_assert_true(page_slots_check(slots, &none, 1, NULL));
+    g_assert_true(page_slots_check(slots, &store, 1, NULL));
+    assert_refused(slots, (uint32_t[]){ 0, 5 }, 2, "page 1: got history ref "
+                   "0x00000005, which neither stores");
+    assert_refused(slots, (uint32_t[]){ PAGE_REF_STORE | 8 }, 1, "allowed are "
+                   "the slots");
+    assert_refused(slots, (uint32_t[]){ UINT32_MAX }, 1, "allowed are the slots");
+    assert_refused(slots, (uint32_t[]){ PAGE_REF_DELTA | 7 }, 1, "a slot that "
+                   "holds nothing");
+    page_slots_store(slots, &store, 1, page);
+    g_assert_true(page_slots_check(slots, (uint32_t[]){ PAGE_REF_DELTA | 7 }, 1,
+                                   NULL));
+    assert_refused(slots, (uint32_t[]){ PAGE_REF_DELTA | 7, 0, store }, 3,
+                   "slot 7 twice");
+}
+
+static size_t pack(uint8_t *out, unsigned n, int level)
+{
+    g_autoptr(LinkPacker) packer = link_packer_new();
+
+    memset(link_packer_get_pages(packer, n, PAGE), 'a', n * PAGE);
+    return link_packer_pack(packer, NULL, n, PAGE, level, out);
+}
+
+static void assert_broken(const uint8_t *data, size_t len, unsigned n,
+                          const char *text)
+{
+    g_autoptr(LinkUnpacker) unpacker = link_unpacker_new();
+    g_autoptr(GError) error = NULL;
+    uint32_t refs[FRAME_PAGES];
+    uint8_t pages[FRAME_PAGES * PAGE];
+
+    g_assert_false(link_unpacker_unpack(unpacker, data, len, n, PAGE, refs,
+                                        pages, &error));
+    g_assert_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL);
+    g_assert_nonnull(strstr(error->message, text));
+}
+
+static void test_refuses_packed_lies(void)
+{
+    uint8_t data[1 + FRAME_PAGES * (LINK_PACK_REF_SIZE + PAGE)];
+    size_t len = pack(data, 4, 1);
+
+    g_assert_cmpuint(len, <, PAGE);
+    g_assert_cmpuint(data[0], ==, LINK_PACK_ZSTD);
+    /* A bomb: more than the pages that the frame names. */
+    assert_broken(data, len, 3, "no zstd frame of");
+    assert_broken(data, len, 5, "after unpacking");
+    for (size_t cut = 0; cut < len; cut++) {
+        assert_broken(data, cut, 4, "packed pages");
+    }
+    data[0] = 2;
+    assert_broken(data, len, 4, "got method 2, allowed 0 (stored) and 1 (zstd)");
+    len = pack(data, 2, 0);
+    g_assert_cmpuint(data[0], ==, LINK_PACK_STORED);
+    g_assert_cmpuint(len, ==, 1 + link_pack_raw_size(2, PAGE));
+    assert_broken(data, len - 1, 2, "stored, expected");
+    assert_broken(data, len, 1, "stored, expected");
+}
+
+static void test_stores_what_does_not_shrink(void)
+{
+    g_autoptr(LinkPacker) packer = link_packer_new();
+    g_autoptr(GRand) rand = g_rand_new_with_seed(1);
+    uint8_t out[1 + FRAME_PAGES * (LINK_PACK_REF_SIZE + PAGE)];
+    uint8_t *pages = link_packer_get_pages(packer, 2, PAGE);
+
+    for (unsigned i = 0; i < 2 * PAGE; i++) {
+        pages[i] = g_rand_int(rand);
+    }
+    g_assert_cmpuint(link_packer_pack(packer, NULL, 2, PAGE, 3, out), ==,
+                     link_pack_bound(2, PAGE));
+    g_assert_cmpuint(out[0], ==, LINK_PACK_STORED);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+#define ADD(name, function) g_test_add_func("/wire/page-history/" name, function)
+    ADD("any-order-and-any-size", test_any_order_and_any_size);
+    ADD("waits-for-the-acknowledgement", test_waits_for_the_acknowledgement);
+    ADD("keeps-what-is-hot", test_keeps_what_is_hot);
+    ADD("refuses-refs", test_refuses_refs);
+    ADD("refuses-packed-lies", test_refuses_packed_lies);
+    ADD("stores-what-does-not-shrink", test_stores_what_does_not_shrink);
+    return g_test_run();
+}
