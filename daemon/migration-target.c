@@ -254,6 +254,33 @@ static void handle_request(Target *self, const char *name, JsonObject *message)
 
 /* ---- events ------------------------------------------------------------------------------ */
 
+/* What is missing or of another type says nothing, and may not mean no or 0. */
+static bool check_channels(JsonObject *data, GError **error)
+{
+    const char *text = qmp_message_get_string(data, "uuid");
+    const char *bad = NULL, *allowed = NULL;
+    uint8_t uuid[UUID_SIZE];
+    bool multifd;
+    int64_t count;
+
+    if (!qmp_message_get_bool(data, "multifd", &multifd)) {
+        bad = "multifd";
+        allowed = "true or false";
+    } else if (!qmp_message_get_uint(data, "count", MULTIFD_CHANNELS_MAX,
+                                     &count)) {
+        bad = "count";
+        allowed = "0 to 255";
+    } else if (!text || !uuid_from_string(text, uuid)) {
+        bad = "uuid";
+        allowed = "36 characters as in RFC 4122";
+    }
+    if (bad) {
+        g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_FAILED,
+                    "channels: got no usable '%s', expected %s", bad, allowed);
+    }
+    return !bad;
+}
+
 /* N, and that there is multifd at all: the main stream comes ahead of it. */
 static bool handle_channels(Target *self, JsonObject *data, GError **error)
 {
@@ -286,7 +313,8 @@ static bool handle_event(Target *self, const char *name, JsonObject *message,
         return false;
     }
     if (strcmp(name, "channels") == 0 && data && self->migration->exchange) {
-        return handle_channels(self, data, error);
+        return check_channels(data, error) &&
+               handle_channels(self, data, error);
     }
     return true;
 }
