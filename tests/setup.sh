@@ -31,6 +31,9 @@ fuzzer_links() {
         clang -fsanitize=fuzzer,address -x c -o "$out" - && rm -f "$out"
 }
 
+libvirt_has_qemu() {
+    find /usr/lib* -name libvirt_driver_qemu.so | grep -q .
+}
 
 need_build() {
     need make have make
