@@ -57,6 +57,10 @@ need_demo() {
 
 need_check() {
     need_demo
+    need qemu-system-arm have qemu-system-aarch64
+    need qemu-system-arm have qemu-system-arm
+    need qemu-system-misc have qemu-system-s390x
+    need clang have clang
     need xz-utils have xz
     need iproute2 have ip
     need shellcheck have shellcheck
