@@ -14,6 +14,7 @@ DOCDIR   ?= $(PREFIX)/share/doc/multiferry
 UNITDIR  ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+CATALOGDIR ?= $(PREFIX)/lib/systemd/catalog
 
 VERSION  := 0.1.0
 
@@ -118,7 +119,8 @@ clean:
 install: all
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 \
 	    $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 \
-	    $(DESTDIR)$(DOCDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(TMPFILESDIR)
+	    $(DESTDIR)$(DOCDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(TMPFILESDIR) \
+	    $(DESTDIR)$(CATALOGDIR)
 	install -m 755 $B/multiferryd $(DESTDIR)$(SBINDIR)/
 	install -m 755 $B/multiferry $(DESTDIR)$(BINDIR)/
 	for page in docs/*.[1578]; do \
@@ -132,3 +134,4 @@ install: all
 	done
 	install -m 644 systemd/multiferry.sysusers $(DESTDIR)$(SYSUSERSDIR)/multiferry.conf
 	install -m 644 systemd/multiferry.tmpfiles $(DESTDIR)$(TMPFILESDIR)/multiferry.conf
+	install -m 644 systemd/multiferry.catalog $(DESTDIR)$(CATALOGDIR)/

@@ -109,14 +109,16 @@ static void log_failure(AcceptorIntake *intake, const char *peer,
     cut = intake->cut;
     g_mutex_unlock(&self->lock);
     if (cut && !stopping) {
-        log_warning(NULL, "%s: connection from %s: did not say who it is "
+        log_warning(LOG_ABOUT(LOG_EVENT_CONNECTION_REFUSED),
+                    "%s: connection from %s: did not say who it is "
                     "within %u ms (a tenth of that in a crowd); closed it",
                     self->name, peer, self->setup.identify_ms);
     } else if (!stopping) {
         /* A stream's own errors begin with the peer. */
         bool named = g_str_has_prefix(error->message, peer);
 
-        log_warning(NULL, "%s: connection from %s%s%s; closed it", self->name,
+        log_warning(LOG_ABOUT(LOG_EVENT_CONNECTION_REFUSED),
+                    "%s: connection from %s%s%s; closed it", self->name,
                     named ? "" : peer, named ? "" : ": ", error->message);
     }
 }

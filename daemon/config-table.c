@@ -24,7 +24,7 @@ static const ConfigKey daemon_keys[] = {
       "unix:/run/multiferry/control.sock", 0, 0,
       "Where the control socket listens." },
     { "runtime-directory", CONFIG_VALUE_PATH,
-      offsetof(Config, runtime_directory), "/run/multiferry", 0, 0,
+      offsetof(Config, runtime_directory), "/run/multiferry/qemu", 0, 0,
       "Where the sockets of managed migrations are made." },
     { "rate", CONFIG_VALUE_RATE, offsetof(Config, rate), "unlimited", 0, 0,
       "The most that all migrations together put on the WAN." },

@@ -75,7 +75,7 @@ typedef struct {
 typedef struct {
     char *name;                 /* of this daemon; default: the host name */
     Address *control;           /* default unix:/run/multiferry/control.sock */
-    char *runtime_directory;    /* default /run/multiferry */
+    char *runtime_directory;    /* default /run/multiferry/qemu */
     uint64_t rate;              /* bytes/s; 0 unlimited */
     uint64_t memory;            /* bytes for all migrations; default 512 MiB */
     uint64_t migration_memory;  /* bytes for one migration; default 64 MiB */

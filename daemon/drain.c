@@ -63,7 +63,7 @@ void drain_end_now(Drain *self)
     self->state = DRAIN_OVER;
     g_clear_handle_id(&self->timer, g_source_remove);
     if (running > 0) {
-        log_warning(NULL, "stopping: cancelling the %u migrations that run",
+        log_warning(LOG_ABOUT(LOG_EVENT_STOPPING), "stopping: cancelling the %u migrations that run",
                     running);
     }
     service_stopping();
@@ -106,8 +106,8 @@ void drain_begin(Drain *self)
     }
     self->state = DRAIN_DRAINING;
     self->deadline_us = g_get_monotonic_time() + self->limit_ms * 1000LL;
-    log_info(NULL, "stopping: taking no new migration, waiting up to %u s for "
-             "the %u that run; asked again, they are cancelled",
+    log_info(LOG_ABOUT(LOG_EVENT_STOPPING),
+             "stopping: taking no new migration, waiting up to %u s for the %u that run; asked again, they are cancelled",
              self->limit_ms / 1000, running);
     service_stopping();
     tell_service(self, running, self->limit_ms * 1000LL);

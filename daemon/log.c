@@ -16,7 +16,7 @@
 #include <systemd/sd-journal.h>
 
 #define JOURNAL_SOCKET "/run/systemd/journal/socket"
-#define MAX_FIELDS 8u
+#define MAX_FIELDS 10u
 
 static const struct {
     const char *name;
@@ -95,12 +95,15 @@ static bool write_journal(LogLevel level, const LogContext *context,
         { "MULTIFERRY_UUID", context ? context->uuid : NULL },
         { "MULTIFERRY_PEER", context ? context->peer : NULL },
         { "MULTIFERRY_PHASE", context ? context->state : NULL },
+        { "MULTIFERRY_CHANNEL", context ? context->channel : NULL },
+        { "MESSAGE_ID", context ? log_event_get_id(context->event) : NULL },
     };
     char *fields[MAX_FIELDS];
     struct iovec iov[MAX_FIELDS];
     unsigned n = 0;
     int r;
 
+    G_STATIC_ASSERT(G_N_ELEMENTS(optional) + 2 <= MAX_FIELDS);
     fields[n++] = g_strdup_printf("MESSAGE=%s", message);
     fields[n++] = g_strdup_printf("PRIORITY=%d", levels[level].priority);
     for (size_t i = 0; i < G_N_ELEMENTS(optional); i++) {

@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <glib.h>
+#include "daemon/log-event.h"
 
 typedef enum { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG } LogLevel;
 
@@ -24,7 +25,12 @@ typedef struct {
     const char *uuid;       /* MULTIFERRY_UUID */
     const char *peer;       /* MULTIFERRY_PEER */
     const char *state;      /* MULTIFERRY_PHASE */
+    const char *channel;    /* MULTIFERRY_CHANNEL, its number */
+    LogEvent event;         /* MESSAGE_ID */
 } LogContext;
+
+/* For lines that are about no migration. */
+#define LOG_ABOUT(event_) (&(const LogContext) { .event = (event_) })
 
 /* Before the first thread starts.  Again only to change the level, any time. */
 void log_init(LogLevel level);

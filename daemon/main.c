@@ -194,7 +194,7 @@ static bool start_link(Service *self, GError **error)
     }
     self->link_address = g_strdup(bound->text);
     self->link_server = link_server_new(fd, &setup);
-    log_info(NULL, "listening for peers at %s", self->link_address);
+    log_info(LOG_ABOUT(LOG_EVENT_LISTENING), "listening for peers at %s", self->link_address);
     return true;
 }
 
@@ -209,7 +209,7 @@ static void warn_of_clear_text(const ConfigTunnel *tunnel)
     address = g_inet_address_new_from_string(tunnel->connect->host);
     if (!(address && g_inet_address_get_is_loopback(address)) &&
         strcmp(tunnel->connect->host, "localhost") != 0) {
-        log_warning(NULL, "tunnel %s: sends the guest's memory to %s in the "
+        log_warning(LOG_ABOUT(LOG_EVENT_CLEAR_TEXT), "tunnel %s: sends the guest's memory to %s in the "
                     "clear; tls=yes encrypts it", tunnel->name,
                     tunnel->connect->text);
     }
@@ -231,8 +231,8 @@ static bool start_tunnels(Service *self, GError **error)
             return false;
         }
         g_ptr_array_add(self->tunnels, tunnel);
-        log_info(NULL, "tunnel %s: listening at %s", config->name,
-                 tunnel_get_address(tunnel)->text);
+        log_info(LOG_ABOUT(LOG_EVENT_LISTENING), "tunnel %s: listening at %s",
+                 config->name, tunnel_get_address(tunnel)->text);
     }
     return true;
 }
@@ -279,11 +279,11 @@ static gboolean handle_reload(void *data)
     }
     service_reloading();
     if (credentials_reload(self->daemon.credentials, &error)) {
-        log_info(NULL, "reloaded the TLS credentials; running migrations keep "
-                 "theirs");
+        log_info(LOG_ABOUT(LOG_EVENT_RELOADED), "reloaded the TLS credentials; "
+                 "running migrations keep theirs");
     } else {
-        log_error(NULL, "reload: %s; all credentials stay as they were",
-                  error->message);
+        log_error(LOG_ABOUT(LOG_EVENT_RELOAD_FAILED),
+                  "reload: %s; all credentials stay as they were", error->message);
     }
     service_ready();
     return G_SOURCE_CONTINUE;
@@ -359,11 +359,11 @@ static int run(Config *config)
         g_unix_signal_add(SIGHUP, handle_reload, &self);
         service_start_watchdog();
         service_ready();
-        log_info(NULL, "multiferryd %s (%s) is ready", MULTIFERRY_VERSION,
-                 config->name);
+        log_info(LOG_ABOUT(LOG_EVENT_READY), "multiferryd %s (%s) is ready",
+                 MULTIFERRY_VERSION, config->name);
         g_main_loop_run(self.loop);
     } else {
-        log_error(NULL, "%s", error->message);
+        log_error(LOG_ABOUT(LOG_EVENT_START_FAILED), "%s", error->message);
         status = EXIT_STARTUP;
     }
     stop(&self);

@@ -92,6 +92,8 @@ static void emit_rejected(Migration *self)
     uint64_t packet;
 
     exchange_get_rejected(self->exchange, &channel, &packet);
+    g_free(self->rejected_channel);
+    self->rejected_channel = g_strdup_printf("%u", channel);
     json_object_set_string_member(data, "id", self->id);
     json_object_set_int_member(data, "channel", channel);
     json_object_set_int_member(data, "packet", packet);

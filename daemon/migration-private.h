@@ -99,6 +99,8 @@ struct Migration {
     QemuMigrateStatus *qemu;        /* of the source; NULL: not managed here */
     int64_t downtime_ms;            /* measured by us; -1: unknown */
     JsonObject *final;              /* what the parts said before they went */
+    char *rejected_channel;         /* of the thread alone: whose packet was
+                                       refused; NULL: nobody's */
 };
 
 LogContext migration_log_context(const Migration *self);

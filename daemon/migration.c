@@ -113,14 +113,19 @@ static bool change_state(Migration *self, MigrationState state)
     return changed;
 }
 
+static void log_state(Migration *self, LogEvent event)
+{
+    LogContext context = migration_log_context(self);
+
+    context.event = event;
+    log_info(&context, "migration %s (%s): %s", self->id, self->name,
+             context.state);
+}
+
 void migration_set_state(Migration *self, MigrationState state)
 {
-    LogContext context;
-
     if (change_state(self, state)) {
-        context = migration_log_context(self);
-        log_info(&context, "migration %s (%s): %s", self->id, self->name,
-                 state_names[state]);
+        log_state(self, LOG_EVENT_MIGRATION_STATE);
         emit_state(self, state, NULL);
     }
 }
@@ -134,6 +139,7 @@ void migration_add_warning(Migration *self, const char *format, ...)
     va_start(args, format);
     text = g_strdup_vprintf(format, args);
     va_end(args);
+    context.event = LOG_EVENT_MIGRATION_WARNING;
     log_warning(&context, "migration %s (%s): %s", self->id, self->name, text);
 
     g_mutex_lock(&self->lock);
@@ -389,17 +395,28 @@ static MigrationState judge_end(bool ok, const GError *error)
            ? MIGRATION_CANCELLED : MIGRATION_FAILED;
 }
 
+static LogEvent judge_event(const Migration *self, MigrationState state)
+{
+    if (state == MIGRATION_FAILED) {
+        return self->rejected_channel ? LOG_EVENT_PACKET_REJECTED
+                                      : LOG_EVENT_MIGRATION_FAILED;
+    }
+    return state == MIGRATION_COMPLETED ? LOG_EVENT_MIGRATION_COMPLETED
+                                        : LOG_EVENT_MIGRATION_CANCELLED;
+}
+
 static void log_end(Migration *self, MigrationState state, const GError *error)
 {
     LogContext context = migration_log_context(self);
 
+    context.event = judge_event(self, state);
+    context.channel = self->rejected_channel;
     if (error) {
         log_message(state == MIGRATION_FAILED ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO,
                     &context, "migration %s (%s): %s: %s", self->id,
                     self->name, state_names[state], error->message);
     } else {
-        log_info(&context, "migration %s (%s): %s", self->id, self->name,
-                 state_names[state]);
+        log_state(self, context.event);
     }
 }
 
@@ -407,8 +424,15 @@ static void *migration_thread(void *data)
 {
     Migration *self = data;
     GError *error = NULL;
-    bool ok = self->body(self, self->data, &error);
-    MigrationState state = judge_end(ok, error);
+    MigrationState state;
+    bool ok;
+
+    /* What it is for, the far side learns later. */
+    if (self->role != MIGRATION_DESTINATION) {
+        log_state(self, LOG_EVENT_MIGRATION_STATE);
+    }
+    ok = self->body(self, self->data, &error);
+    state = judge_end(ok, error);
 
     migration_tear_down(self);
     g_mutex_lock(&self->lock);
@@ -627,6 +651,7 @@ void migration_unref(Migration *self)
     g_object_unref(self->cancellable);
     g_async_queue_unref(self->messages);
     limiter_unref(self->limiter);
+    g_free(self->rejected_channel);
     g_free(self->name);
     g_free(self);
 }

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The systemd units as files: what systemd's own tools say of them."""
+"""The systemd units and the message catalog as files: what systemd's own tools say of them."""
 import glob
 import os
 import re
+import shutil
 import subprocess
 
 from harness import case, check
@@ -49,3 +50,34 @@ def exposure(t):
             check('Overall exposure level' in p.stdout, 'no verdict: ' + p.stderr)
             check(p.returncode == 0, '%s: %s, allowed at most %.1f' % (
                 os.path.basename(unit), p.stdout.strip().splitlines()[-1], EXPOSURE_MAX / 10))
+
+
+# ---- the message catalog ----
+
+
+def ids_of(t):
+    """The MESSAGE_IDs that the daemon can log."""
+    with open(os.path.join(t.options.tree, 'daemon/log-event.c')) as f:
+        ids = re.findall(r'= "([0-9a-f]{32})"', f.read())
+    check(len(ids) > 5 and len(set(ids)) == len(ids), 'daemon/log-event.c: got ids %s' % ids)
+    return set(ids)
+
+
+@case('e2e/units/catalog-explains-every-event', needs=['journalctl'])
+def catalog(t):
+    """As journalctl reads it: an entry for each MESSAGE_ID, and none that nobody logs."""
+    root = t.subdir('root')
+    directory = os.path.join(root, 'usr/lib/systemd/catalog')
+    os.makedirs(directory)
+    os.makedirs(os.path.join(root, 'var/lib/systemd/catalog'))
+    shutil.copy(os.path.join(t.options.tree, 'systemd/multiferry.catalog'), directory)
+    for words in (['--update-catalog'], ['--dump-catalog']):
+        p = subprocess.run(['journalctl', '--root', root, '--no-pager', *words],
+                           capture_output=True, text=True, timeout=30)
+        t.log(p.stdout + p.stderr)
+        check(p.returncode == 0 and not p.stderr, '%s: %s' % (words[0], p.stderr))
+    entries = dict(re.findall(r'^-- ([0-9a-f]{32})\nSubject: (.*)', p.stdout, re.M))
+    check(set(entries) == ids_of(t), 'only in one of them: %s' % (set(entries) ^ ids_of(t)))
+    known = {'MULTIFERRY_' + f for f in ('MIGRATION', 'VM', 'UUID', 'PEER', 'PHASE', 'CHANNEL')}
+    used = set(re.findall('@(.*?)@', p.stdout))
+    check(used <= known, 'fields that no line has: %s' % (used - known))

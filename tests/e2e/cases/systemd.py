@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The installed service under a real systemd, see harness/machine.py."""
+import glob
+import grp
+import os
+import shutil
+import subprocess
+
+from harness import Qemu, assert_migrated, case, check, wait_for
+from harness.certs import Authority
+from harness.daemon import config_text, free_port
+from harness.machine import Machine
+from harness.qemu import UUID
+
+NEEDS = ['daemon', 'root', 'certtool', 'nsenter', 'make']
+UNIT = 'multiferryd.service'
+GROUP = 'audio'         # one that every Debian has stands for that of the QEMUs
+
+
+class Site:
+    """A machine with the service installed, not started."""
+
+    def __init__(self, t, name, port):
+        self.name, self.port = name, port
+        self.machine = Machine(t, name)
+        self.run = self.machine.run
+        install(t, self.machine)
+        self.run('systemd-sysusers')
+        self.run('systemd-tmpfiles', '--create')
+        self.runtime = os.path.join(t.dir, name, 'run')
+        os.mkdir(self.runtime)
+        self.uid = int(self.run('id', '-u', 'multiferry'))
+        shared = int(self.run('getent', 'group', 'multiferry-qemu').split(':')[2])
+        os.chown(self.runtime, self.uid, shared)
+        os.chmod(self.runtime, 0o2770)
+        self.drop_in('test', '[Service]\nSupplementaryGroups=%s\nReadWritePaths=%s\n'
+                     # A sanitizer's own needs; what it finds is in the journal.
+                     'Environment=ASAN_OPTIONS=detect_leaks=0\nMemoryMax=infinity\n'
+                     % (GROUP, self.runtime))
+        self.run('journalctl', '--update-catalog')
+
+    def drop_in(self, name, text):
+        self.machine.write('/etc/systemd/system/%s.d/%s.conf' % (UNIT, name), text)
+        self.run('systemctl', 'daemon-reload')
+
+    def configure(self, groups):
+        self.machine.write('/etc/multiferry/multiferryd.conf', config_text(groups))
+
+    def client(self, *words):
+        return self.run('multiferry', *words)
+
+    def status(self):
+        return self.machine.show(UNIT, 'StatusText')
+
+    def state(self):
+        return self.machine.show(UNIT, 'ActiveState')
+
+
+def install(t, machine):
+    """As make install does it, from what was built."""
+    root = machine.inside('/')
+    p = subprocess.run(['make', '-s', 'install', 'B=' + t.options.build, 'PREFIX=/usr', '-o', 'all',
+                        'DESTDIR=' + root.rstrip('/')], cwd=t.options.tree, capture_output=True,
+                       text=True)
+    t.log(p.stdout + p.stderr)
+    check(p.returncode == 0, 'make install: ' + p.stderr[-500:])
+    check(os.path.exists(root + 'usr/sbin/multiferryd'), 'make install: no daemon')
+
+
+def give_keys(ca, site):
+    """Certificates: in one site the daemon's own files, in the other the credential store."""
+    made = ca.directory(site.name)
+    for path in glob.glob(made + '/*.pem'):
+        name = os.path.basename(path)
+        if site.name == 'dc1':
+            target = site.machine.inside('/etc/multiferry/tls/' + name)
+        else:
+            target = site.machine.inside('/etc/credstore/multiferry.' + name)
+        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        shutil.copy(path, target)
+        os.chmod(target, 0o600 if 'key' in name else 0o644)
+        if site.name == 'dc1':
+            os.chown(target, site.uid, -1)
+    return '/etc/multiferry/tls' if site.name == 'dc1' else '/run/credentials/' + UNIT
+
+
+def qemus(t):
+    """As libvirt starts them: what they make, their group may use."""
+    os.umask(0o002)
+    return Qemu.source(t), Qemu.destination(t)
+
+
+def sites_of(t, src=None, dst=None, **timeouts):
+    ca = Authority(t)
+    sites = [Site(t, name, free_port()) for name in ('dc1', 'dc2')]
+    for site, other, qemu in ((sites[0], sites[1], src), (sites[1], sites[0], dst)):
+        groups = {
+            'daemon': {'name': site.name, 'runtime-directory': site.runtime},
+            'tls': {'directory': give_keys(ca, site)},
+            'timeouts': timeouts,
+            'listen': {'link': '127.0.0.1:%d' % site.port},
+            'peer ' + other.name: {'address': '127.0.0.1:%d' % other.port,
+                                   'certificate-name': other.name, 'rate': '60mbit'},
+        }
+        if qemu:
+            groups['vm web1'] = {'qmp': 'unix:' + qemu.daemon_qmp}
+            os.chmod(os.path.dirname(qemu.daemon_qmp), 0o711)
+            os.chown(qemu.daemon_qmp, -1, grp.getgrnam(GROUP).gr_gid)
+            os.chmod(qemu.daemon_qmp, 0o660)
+        site.configure(groups)
+        site.run('systemctl', 'enable', '--now', 'multiferryd-control.socket', UNIT)
+        check(site.state() == 'active', '%s: %s' % (site.name, site.state()))
+    return sites
+
+
+@case('e2e/systemd/migrates', needs=NEEDS, timeout=240)
+def migrates(t):
+    """As its own user, in its sandbox, with keys from both places; and the journal tells it all."""
+    src, dst = qemus(t)
+    dc1, dc2 = sites_of(t, src, dst)
+    id = dc1.client('migrate', 'web1', '--to', 'dc2', '--detach').strip()
+    wait_for(lambda: dc1.status() == '1 migrations running', 'the count in STATUS', 10)
+    dc1.run('systemctl', 'reload', UNIT)
+    check(dc1.state() == 'active', 'after a reload: ' + dc1.state())
+    dc1.client('limit', 'dc2', 'unlimited')
+    assert_migrated(t, src, dst)
+    for site, phases in ((dc1, ['setup', 'active', 'switchover', 'handover', 'completed']),
+                         (dc2, ['active', 'handover', 'completed'])):
+        wait_for(lambda s=site: s.machine.journal('MULTIFERRY_MIGRATION=' + id,
+                                                  'MULTIFERRY_PHASE=completed'),
+                 '%s: its end in the journal' % site.name, 10)
+        story = site.machine.journal('MULTIFERRY_MIGRATION=' + id)
+        check([e['MULTIFERRY_PHASE'] for e in story] == phases,
+              '%s: got %s, expected %s' % (site.name, [e['MESSAGE'] for e in story], phases))
+        other = {'dc1': 'dc2', 'dc2': 'dc1'}[site.name]
+        last = story[-1]
+        check(last['MULTIFERRY_VM'] == 'web1' and last['MULTIFERRY_PEER'] == other and
+              last['MULTIFERRY_UUID'] == UUID and last['_SYSTEMD_UNIT'] == UNIT, str(last))
+        explained = site.run('journalctl', '-x', '--no-pager', 'MULTIFERRY_MIGRATION=' + id)
+        check('Subject: Migration of web1 is complete' in explained, 'no entry in the catalog')
+        site.run('systemctl', 'stop', UNIT)
+        check(site.machine.show(UNIT, 'Result') == 'success', site.machine.show(UNIT, 'Result'))
+        check(os.path.exists(site.machine.inside('/run/multiferry/control.sock')),
+              'the socket of the socket unit is gone')
+
+
+@case('e2e/systemd/stop-drains', needs=NEEDS, timeout=240)
+def stop_drains(t):
+    """systemctl stop waits for a migration, longer than the unit's own limit."""
+    src, dst = qemus(t)
+    dc1, dc2 = sites_of(t, src, dst, drain='1h')
+    dc1.drop_in('stop', '[Service]\nTimeoutStopSec=1s\n')
+    dc1.client('migrate', 'web1', '--to', 'dc2', '--detach')
+    src.wait_transferred(2 << 20)
+    dc1.run('systemctl', 'stop', '--no-block', UNIT)
+    wait_for(lambda: dc1.status().startswith('draining: 1 migrations running'), 'STATUS', 5)
+    first = int(dc1.status().split(', ')[1].split()[0])
+    wait_for(lambda: int(dc1.status().split(', ')[1].split()[0]) <= first - 2,
+             'the unit to live beyond its limit', 10)
+    check(dc1.state() == 'deactivating', 'while it drains: ' + dc1.state())
+    dc1.client('limit', 'dc2', 'unlimited')
+    assert_migrated(t, src, dst)
+    wait_for(lambda: dc1.state() == 'inactive', 'the end of the unit', 15)
+    check(dc1.machine.show(UNIT, 'Result') == 'success', dc1.machine.show(UNIT, 'Result'))
+
+
+@case('e2e/systemd/watchdog-restarts', needs=NEEDS, timeout=240)
+def watchdog(t):
+    """A daemon that hangs is killed and started anew; clients find the same socket."""
+    site = Site(t, 'dc1', 0)
+    site.configure({'daemon': {'name': 'dc1'}})
+    site.drop_in('watchdog', '[Service]\nWatchdogSec=1s\n')
+    site.run('systemctl', 'enable', '--now', 'multiferryd-control.socket', UNIT)
+    first = site.machine.show(UNIT, 'MainPID')
+    site.run('kill', '-STOP', first)
+    wait_for(lambda: site.machine.show(UNIT, 'NRestarts') == '1', 'a restart', 20)
+    wait_for(lambda: site.state() == 'active', 'it to be active again', 20)
+    check(site.machine.show(UNIT, 'MainPID') != first, 'the same process')
+    check('multiferryd 0' in site.client('status'), 'no answer on the socket')
+
+
+@case('e2e/systemd/who-may-command', needs=NEEDS, timeout=240)
+def access(t):
+    """Started by the first who connects; only root and the group reach it."""
+    site = Site(t, 'dc1', 0)
+    site.configure({'daemon': {'name': 'dc1'}})
+    site.run('systemctl', 'start', 'multiferryd-control.socket')
+    check(site.state() == 'inactive', 'runs before anybody has connected')
+    site.client('status')
+    check(site.state() == 'active', 'not started by the socket')
+    for user, groups, allowed in (('nobody', [], False), ('nobody', ['multiferry'], True)):
+        words = ['setpriv', '--reuid', user, '--regid', 'nogroup',
+                 *(['--groups', ','.join(groups)] if groups else ['--clear-groups']),
+                 'multiferry', 'status']
+        p = site.machine.call(*words)
+        check((p.returncode == 0) == allowed, '%s in %s: %d %s'
+              % (user, groups, p.returncode, p.stderr))
