@@ -166,6 +166,7 @@ bool config_entry_set(const ConfigGroup *group, void *object,
                       GError **error)
 {
     const ConfigKey *key = config_table_find_key(group, name);
+    g_autofree char *whole = NULL;
 
     if (!key) {
         const char *nearest = config_table_suggest_key(group, name);
@@ -174,8 +175,13 @@ bool config_entry_set(const ConfigGroup *group, void *object,
                                  text, name, nearest ? ", did you mean '" : "",
                                  nearest ? nearest : "", nearest ? "'?" : "");
     }
+    if (key->type == CONFIG_VALUE_RATE_SCHEDULE) {
+        /* The window stands in the name, behind what the table has. */
+        whole = g_strconcat(name + strlen(key->name), "=", value, NULL);
+        value = whole;
+    }
     if (!config_value_parse(key, value, object, error)) {
-        g_prefix_error(error, "[%.100s] %s: ", text, name);
+        g_prefix_error(error, "[%.100s] %.100s: ", text, name);
         return false;
     }
     return true;

@@ -28,6 +28,8 @@ static const ConfigKey daemon_keys[] = {
       "Where the sockets of managed migrations are made." },
     { "rate", CONFIG_VALUE_RATE, offsetof(Config, rate), "unlimited", 0, 0,
       "The most that all migrations together put on the WAN." },
+    { "rate@", CONFIG_VALUE_RATE_SCHEDULE, offsetof(Config, rate_schedule),
+      NULL, 0, 0, "The same at a time of day: rate@22:00-06:00." },
     { "memory", CONFIG_VALUE_SIZE, offsetof(Config, memory), "512M",
       8 * MIB, TIB, "The most that all migrations together hold." },
     { "migration-memory", CONFIG_VALUE_SIZE,
@@ -91,6 +93,8 @@ static const ConfigKey peer_keys[] = {
       MAX_LANES, "TCP connections for the pages of one migration." },
     { "rate", CONFIG_VALUE_RATE, offsetof(ConfigPeer, rate), "unlimited",
       0, 0, "The most that all migrations to this peer put on the WAN." },
+    { "rate@", CONFIG_VALUE_RATE_SCHEDULE, offsetof(ConfigPeer, rate_schedule),
+      NULL, 0, 0, "The same at a time of day: rate@22:00-06:00." },
     { "weight", CONFIG_VALUE_NUMBER, offsetof(ConfigPeer, weight), "1", 1,
       CONFIG_WEIGHT_MAX, "Share of the daemon's rate, against other peers." },
 };
@@ -199,8 +203,12 @@ const ConfigKey *config_table_find_key(const ConfigGroup *group,
                                        const char *name)
 {
     for (size_t i = 0; i < group->n_keys; i++) {
-        if (strcmp(group->keys[i].name, name) == 0) {
-            return &group->keys[i];
+        const ConfigKey *key = &group->keys[i];
+
+        if (key->type == CONFIG_VALUE_RATE_SCHEDULE
+            ? g_str_has_prefix(name, key->name)
+            : strcmp(key->name, name) == 0) {
+            return key;
         }
     }
     return NULL;

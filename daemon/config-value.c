@@ -391,6 +391,26 @@ static void clear_text(void *field)
     g_clear_pointer((char **)field, g_free);
 }
 
+static bool parse_rate_schedule(const ConfigKey *key G_GNUC_UNUSED,
+                                const char *text, void *field, GError **error)
+{
+    const char *rate = strchr(text, '=');
+    g_autofree char *window = g_strndup(text, rate ? (size_t)(rate - text)
+                                                   : strlen(text));
+
+    return rate_schedule_add(field, window, rate ? rate + 1 : "", error);
+}
+
+static char *encode_rate_schedule(const void *field G_GNUC_UNUSED)
+{
+    return NULL;
+}
+
+static void clear_rate_schedule(void *field)
+{
+    g_clear_pointer((RateSchedule **)field, rate_schedule_free);
+}
+
 typedef struct {
     bool (*parse)(const ConfigKey *key, const char *text, void *field,
                   GError **error);
@@ -418,6 +438,8 @@ static const Ops type_ops[] = {
     [CONFIG_VALUE_FINGERPRINT] = { parse_fingerprint, encode_text,
                                    clear_text },
     [CONFIG_VALUE_UUID]        = { parse_uuid, encode_text, clear_text },
+    [CONFIG_VALUE_RATE_SCHEDULE] = { parse_rate_schedule, encode_rate_schedule,
+                                     clear_rate_schedule },
 };
 static_assert(G_N_ELEMENTS(type_ops) == CONFIG_VALUE_N_TYPES,
               "a configuration value type has no operations");

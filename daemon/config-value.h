@@ -32,9 +32,11 @@ typedef enum {
     CONFIG_VALUE_PATH,          /* char *; absolute */
     CONFIG_VALUE_FINGERPRINT,   /* char *; "sha256:" and lower-case hex */
     CONFIG_VALUE_UUID,          /* char *; lower case */
+    CONFIG_VALUE_RATE_SCHEDULE, /* RateSchedule *; the key is "rate@" and a window,
+                                   as text "WINDOW=RATE", which adds to it */
 } ConfigValueType;
 
-#define CONFIG_VALUE_N_TYPES (CONFIG_VALUE_UUID + 1)
+#define CONFIG_VALUE_N_TYPES (CONFIG_VALUE_RATE_SCHEDULE + 1)
 
 typedef struct {
     const char *name;
@@ -67,8 +69,8 @@ bool config_value_is_name(const char *name);
 bool config_value_parse(const ConfigKey *key, const char *text, void *self,
                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/* The field as text that config_value_parse() takes; NULL: it is not set.
- * g_free(). */
+/* The field as text that config_value_parse() takes; NULL: it is not set, or a
+ * RATE_SCHEDULE, which is more than one text.  g_free(). */
 char *config_value_to_string(const ConfigKey *key, const void *self);
 
 /* Free what the field holds. */

@@ -279,6 +279,21 @@ const ConfigTunnel *config_find_tunnel(const Config *self, const char *name)
     return config_entry_find(self, config_table_find_group("tunnel"), name);
 }
 
+static void print_schedule(GKeyFile *file, const char *text,
+                           const ConfigKey *key, const void *object)
+{
+    const RateSchedule *schedule = *(RateSchedule *const *)
+        ((const char *)object + key->offset);
+
+    for (unsigned i = 0; i < rate_schedule_get_count(schedule); i++) {
+        g_autofree char *window = NULL, *rate = NULL, *name = NULL;
+
+        rate_schedule_describe(schedule, i, &window, &rate);
+        name = g_strconcat(key->name, window, NULL);
+        g_key_file_set_string(file, text, name, rate);
+    }
+}
+
 static void print_group(GKeyFile *file, const ConfigGroup *group,
                         const char *text, const void *object)
 {
@@ -288,6 +303,8 @@ static void print_group(GKeyFile *file, const ConfigGroup *group,
 
         if (value) {
             g_key_file_set_string(file, text, group->keys[i].name, value);
+        } else if (group->keys[i].type == CONFIG_VALUE_RATE_SCHEDULE) {
+            print_schedule(file, text, &group->keys[i], object);
         }
     }
 }

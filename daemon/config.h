@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <glib.h>
 #include "daemon/address.h"
+#include "daemon/rate-schedule.h"
 #include "daemon/tls.h"
 #include "wire/method.h"
 
@@ -36,6 +37,7 @@ typedef struct {
     char *psk_identity;         /* with [tls] psk=yes: what it connects with */
     unsigned lanes;             /* 1..64 */
     uint64_t rate;              /* bytes/s; 0 unlimited */
+    RateSchedule *rate_schedule;    /* NULL: none */
     unsigned weight;
 } ConfigPeer;
 
@@ -77,6 +79,7 @@ typedef struct {
     Address *control;           /* default unix:/run/multiferry/control.sock */
     char *runtime_directory;    /* default /run/multiferry/qemu */
     uint64_t rate;              /* bytes/s; 0 unlimited */
+    RateSchedule *rate_schedule;    /* NULL: none */
     uint64_t memory;            /* bytes for all migrations; default 512 MiB */
     uint64_t migration_memory;  /* bytes for one migration; default 64 MiB */
     unsigned max_migrations;    /* at once; default 64 */

@@ -15,6 +15,7 @@
 #include "daemon/link-server.h"
 #include "daemon/log.h"
 #include "daemon/migration-target.h"
+#include "daemon/rate-clock.h"
 #include "daemon/registry.h"
 #include "daemon/service.h"
 #include "daemon/tunnel.h"
@@ -39,6 +40,7 @@ typedef struct {
 typedef struct {
     Config *config;
     Daemon daemon;
+    RateClock *rate_clock;
     GMainLoop *loop;
     Drain *drain;
     char *link_address;
@@ -294,6 +296,7 @@ static gboolean handle_reload(void *data)
 static bool start(Service *self, GError **error)
 {
     make_daemon(self);
+    self->rate_clock = rate_clock_new(&self->daemon);
     self->drain = drain_new(self->daemon.registry, self->loop,
                             self->config->timeouts.drain_ms);
     if (!load_credentials(self, error)) {
@@ -336,6 +339,7 @@ static void stop(Service *self)
     registry_join(self->daemon.registry);
     drain_free(self->drain);
     send_last_events();     /* to nobody any more: frees them */
+    rate_clock_free(self->rate_clock);
     g_hash_table_unref(self->daemon.peer_limiters);
     limiter_unref(self->daemon.limiter);
     registry_free(self->daemon.registry);
