@@ -88,15 +88,19 @@ def first_bytes(t):
     daemon.assert_says('warning: .*did not say who it is')
 
 
-@case('e2e/timeouts/idle', needs=['daemon'])
-def idle(t):
-    """A source that stops in the middle and stays connected."""
+@case('e2e/timeouts/idle{how}', needs=['daemon'], table=[
+    dict(how='', slow='hold'), dict(how='-drip', slow='drip')])
+def idle(t, how, slow):
+    """A source that stops in the middle and stays connected; or sends byte by byte.
+
+    Bytes that make no packet are no progress.
+    """
     capture = Capture(t.options.tree, 'qemu72-none-2ch')
     dest = RawDest(t, capture)
     path = 'unix:' + Daemon.path_of(t, 'tunnel', 'in.sock')
     daemon = Daemon(t, 'tunnel', {'timeouts': {'idle': '1s'}, 'tunnel web': {
         'listen': path, 'connect': dest.address, 'channels': 2}})
-    source = RawSource(t, path, capture, hold=(1, 2))
+    source = RawSource(t, path, capture, **{slow: (1, 2)})
     source.wait_refused()
     daemon.assert_says('error: .*idle')
     wait_for(lambda: not daemon.migrations_active(), 'the daemon to end it', 3)

@@ -64,17 +64,19 @@ class RawSource(_End):
     """Plays a capture to an address, as the QEMU that was recorded did.
 
     hold is (channel, k): that channel stops right before its SYNC number k
-    (from 1) until release(), and main therefore before marker k.
+    (from 1) until release(), and main therefore before marker k.  drip is the
+    same, but from there on it sends one byte in a fifth of a second.
 
     As QEMU does, it gives up everything when one of its channels is closed
     before all of it is sent: that number is then in .closed_channels.
     """
 
-    def __init__(self, t, address, capture, hold=None, name='raw-source'):
+    def __init__(self, t, address, capture, hold=None, drip=None, name='raw-source'):
         super().__init__(t, name)
         self.address = address
         self.capture = capture
         self.hold = hold
+        self.drip = drip
         self.released = threading.Event()
         self.changed = threading.Condition()    # guards the next two
         self.syncs_sent = [0] * len(capture.channels)
@@ -165,12 +167,22 @@ class RawSource(_End):
             k += 1
             if self.hold == (number, k):
                 self.released.wait()
+            if self.drip == (number, k):
+                self._drip(s, data[sent:end])
+                continue
             s.sendall(data[sent:end])
             sent = end
             with self.changed:
                 self.syncs_sent[number] += 1
                 self.changed.notify_all()
         s.sendall(data[sent:])
+
+    def _drip(self, s, data):
+        for byte in data:
+            if self.closing or self.given_up.is_set():
+                return
+            s.sendall(bytes([byte]))
+            time.sleep(0.2)
 
     def _watch(self, number, s):
         """A destination says nothing on a channel: this ends when it closes."""

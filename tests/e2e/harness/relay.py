@@ -61,6 +61,7 @@ class Connection:
         self.bytes_up = 0           # client to server
         self.bytes_down = 0
         self.open = True
+        self.pumps = 2              # directions that are still being read
 
     def cut(self, reset=False):
         for s in (self.client, self.server):
@@ -174,6 +175,16 @@ class Relay:
             sink.shutdown(socket.SHUT_WR)
         except OSError:
             c.cut()
+        finally:
+            self._end_pump(c)
+
+    def _end_pump(self, c):
+        """Close what nobody reads any more: who writes to it would wait for ever."""
+        with self.lock:
+            c.pumps -= 1
+            if c.pumps == 0:
+                c.client.close()
+                c.server.close()
 
     def _count_up(self, c, data):
         with self.lock:
