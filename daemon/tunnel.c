@@ -5,9 +5,14 @@
  * The first connection of a source makes a migration, the others join it.  When
  * that one is ending (its source or destination has gone, it failed), whoever
  * comes next belongs to the next migration, and waits until the old one is over.
+ *
+ * Except the old source's last channels: it connects them all before it hears that
+ * the migration has failed, and then hangs up.  They must neither make a migration,
+ * which would fail, nor join the next guest's.
  */
 #include "daemon/tunnel.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include "daemon/listener.h"
@@ -18,6 +23,7 @@ enum {
     BACKLOG = 512,              /* main and all multifd channels in one burst */
     UNIX_MODE = 0660,
     OLD_ENDS_MS = 5000,
+    OLD_SOURCE_HANGS_UP_MS = 100,   /* when we have closed its main channel */
 };
 
 struct Tunnel {
@@ -29,20 +35,19 @@ struct Tunnel {
     GMutex lock;                /* held while a migration is looked up or made;
                                    a migration's and the registry's come under it */
     GCond idle;
+    bool used;                  /* there has been a migration */
     bool waiting;               /* somebody waits for the old one to end */
     Migration *current;         /* a reference; NULL: none yet */
 };
 
-/* The migration for the next connection.  With the lock held. */
-static Migration *get_current(Tunnel *self, GError **error)
+/* Afterwards there is no migration, or one that accepts.  With the lock held, and
+ * let go meanwhile. */
+static void wait_old_ended(Tunnel *self)
 {
     while (self->waiting) {
         g_cond_wait(&self->idle, &self->lock);
     }
-    if (self->current && migration_is_accepting(self->current)) {
-        return self->current;
-    }
-    if (self->current) {
+    if (self->current && !migration_is_accepting(self->current)) {
         Migration *old = g_steal_pointer(&self->current);
 
         self->waiting = true;
@@ -54,25 +59,81 @@ static Migration *get_current(Tunnel *self, GError **error)
         self->waiting = false;
         g_cond_broadcast(&self->idle);
     }
+}
+
+/* This connection may be of a source whose migration is over. */
+static bool may_be_late(Tunnel *self, const Arrival *arrival)
+{
+    bool joins = !self->waiting && self->current &&
+                 migration_is_accepting(self->current);
+
+    return self->used && !joins && !arrival->is_main;
+}
+
+static bool hangs_up(const Stream *stream, unsigned timeout_ms)
+{
+    struct pollfd pollfd = {
+        .fd = stream_get_fd(stream),
+        .events = POLLRDHUP,
+    };
+
+    return poll(&pollfd, 1, timeout_ms) > 0;
+}
+
+/* The migration for the next connection; NULL without error: the connection is
+ * of the old one's source.  With the lock held, and let go meanwhile. */
+static Migration *get_current(Tunnel *self, const Arrival *arrival,
+                              GError **error)
+{
+    bool late = may_be_late(self, arrival);
+
+    wait_old_ended(self);
+    if (late) {
+        g_mutex_unlock(&self->lock);
+        late = hangs_up(arrival->stream, OLD_SOURCE_HANGS_UP_MS);
+        g_mutex_lock(&self->lock);
+        if (late) {
+            return NULL;
+        }
+        wait_old_ended(self);
+    }
     if (!self->current) {
         self->current = migration_tunnel_start(self->daemon, self->config,
                                                self->listener, error);
+        self->used = true;
     }
     return self->current;
+}
+
+static void drop_late_channel(const Tunnel *self, Arrival *arrival)
+{
+    log_info(NULL, "tunnel %s: channel %u from %s came when its migration was "
+             "over, and has hung up", self->config->name, arrival->init.id,
+             stream_get_peer(arrival->stream));
+    stream_free(g_steal_pointer(&arrival->stream));
 }
 
 static bool take_arrival(Arrival *arrival, void *data, GError **error)
 {
     Tunnel *self = data;
     g_autoptr(Migration) migration = NULL;
+    GError *failure = NULL;
 
     g_mutex_lock(&self->lock);
-    migration = get_current(self, error);
+    migration = get_current(self, arrival, &failure);
     if (migration) {
         migration_ref(migration);
     }
     g_mutex_unlock(&self->lock);
-    return migration && migration_take_arrival(migration, arrival, error);
+    if (failure) {
+        g_propagate_error(error, failure);
+        return false;
+    }
+    if (!migration) {
+        drop_late_channel(self, arrival);
+        return true;
+    }
+    return migration_take_arrival(migration, arrival, error);
 }
 
 static void refuse_connection(const GError *error, void *data)

@@ -5,9 +5,11 @@ The daemon is given addresses and nothing else.  What it carries must come
 out at the other end as if it were not there, whatever the two numbers of
 channels are.
 """
-from harness import Qemu, assert_migrated, assert_stayed, case, wait_for
+import struct
+
+from harness import Qemu, assert_migrated, assert_stayed, case, check, wait_for
 from harness.daemon import Daemon, free_port
-from harness.relay import Relay
+from harness.relay import Relay, connect
 
 
 def listen_address(t, name, transport):
@@ -122,6 +124,22 @@ def nobody_listens(t):
     wait_for(src.running, 'the guest to run at the source', 2)
     src.guest.verify()
     daemon.assert_says(target.rsplit(':', 1)[1] + '.*[Rr]efused')
+
+
+@case('e2e/tunnel/late-channels', needs=['daemon'])
+def late_channels(t):
+    """A source connects all channels before it hears of a failure: they make no migration."""
+    listen = listen_address(t, 'tunnel', 'unix')
+    daemon = Daemon.tunnel(t, 'tunnel', listen, 'tcp:127.0.0.1:%d' % free_port(), 2)
+    with connect(listen) as main:
+        main.settimeout(5)
+        main.sendall(b'QEVM' + struct.pack('>I', 3))
+        check(main.recv(1) == b'', 'the main channel of a failed migration stays open')
+    for channel in range(2):
+        with connect(listen) as late:
+            late.sendall(struct.pack('>II16sB39x', 0x11223344, 1, bytes(16), channel))
+        daemon.assert_says('channel %d from .*over' % channel)
+    check(len(daemon.migrations()) == 1, 'got migrations %s, expected one' % daemon.migrations())
 
 
 @case('e2e/tunnel/{who}-killed', needs=['daemon'], table=[
