@@ -357,6 +357,16 @@ static JsonNode *do_query_migrations(QmpServerSession *session,
     return take_array(ret);
 }
 
+static JsonNode *do_query_traffic(QmpServerSession *session, JsonObject *args,
+                                  gpointer data, GError **error)
+{
+    g_autoptr(Migration) migration =
+        find_migration(data, qmp_message_get_string(args, "id"), error);
+
+    (void)session;
+    return migration ? take_object(migration_traffic_to_json(migration)) : NULL;
+}
+
 static JsonObject *peer_to_json(Control *self, const ConfigPeer *peer)
 {
     JsonObject *object = json_object_new();
@@ -454,6 +464,8 @@ static const QmpCommand commands[] = {
       "cancel a migration; the guest runs on at its source" },
     { "query-migrations", do_query_migrations, ARGS(maybe_id_args), 0,
       "running migrations and the last finished ones" },
+    { "query-traffic", do_query_traffic, ARGS(id_args), 0,
+      "what went by in a migration: RAM blocks, epochs, heat, moments" },
     { "query-peers", do_query_peers, NULL, 0, 0, "the configured peers" },
     { "query-status", do_query_status, NULL, 0, 0, "the daemon itself" },
     { "set-rate-limit", do_set_rate_limit, ARGS(rate_args), 0,

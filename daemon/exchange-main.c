@@ -90,6 +90,10 @@ bool exchange_set_page_size(Exchange *self, uint64_t page_size, GError **error)
         /* Nobody has used what was assumed: that waits for exchange_decide(). */
         ok = !self->configured || settle_geometry(self, error);
     }
+    if (ok && self->ramblocks) {
+        traffic_begin(self->traffic, main_stream_get_ramblocks(self->main),
+                      self->geometry.page_size);
+    }
     g_mutex_unlock(&self->lock);
     return ok;
 }
@@ -122,6 +126,51 @@ static void found_all_connected(Exchange *self)
     }
 }
 
+/* ---- what the traffic record is told ------------------------------------------- */
+
+static void tell_page(const Ramblock *block, uint64_t offset, bool zero,
+                      void *data)
+{
+    Exchange *self = data;
+
+    traffic_note_main_page(self->traffic, self->barrier.closed, block->name,
+                           offset, zero);
+}
+
+static bool found_ramblocks(Exchange *self, GError **error)
+{
+    if (!found_page_size(self, true, error)) {
+        return false;
+    }
+    traffic_begin(self->traffic, main_stream_get_ramblocks(self->main),
+                  self->geometry.page_size);
+    main_stream_set_page_hook(self->main, self->traffic ? tell_page : NULL,
+                              self);
+    traffic_mark(self->traffic, TRAFFIC_RAMBLOCKS);
+    return true;
+}
+
+/* These bytes are about to be written to the ring. */
+static void tell_main(Exchange *self, const uint8_t *buf, size_t len)
+{
+    enum { BEFORE_NAME = 6 };   /* the offset is that of the section's name */
+    uint64_t devices = self->opaque_offset -
+                       MIN(self->opaque_offset, (uint64_t)BEFORE_NAME);
+    uint64_t begin = self->main_ring.in;
+    MainStreamCounts counts;
+
+    main_stream_get_counts(self->main, &counts);
+    traffic_note_main(self->traffic, len, &counts);
+    if (main_stream_is_opaque(self->main)) {
+        uint64_t skip = devices > begin ? devices - begin : 0;
+
+        traffic_mark(self->traffic, TRAFFIC_DEVICES);
+        traffic_note_devices(self->traffic, buf + skip, len - skip);
+    }
+}
+
+/* ---- what it means for us -------------------------------------------------------- */
+
 static bool handle_event(Exchange *self, const MainEvent *event,
                          Findings *findings, GError **error)
 {
@@ -138,7 +187,7 @@ static bool handle_event(Exchange *self, const MainEvent *event,
         }
         add_finding(findings, EXCHANGE_EVENT_RAMBLOCKS);
         g_cond_broadcast(&self->state);
-        return found_page_size(self, true, error);
+        return found_ramblocks(self, error);
     case MAIN_EVENT_MARKER:
         g_array_append_val(self->markers, event->offset);
         g_cond_broadcast(&self->state);
@@ -147,9 +196,11 @@ static bool handle_event(Exchange *self, const MainEvent *event,
         found_page_data(self, findings);
         break;
     case MAIN_EVENT_RAM_END:
+        traffic_mark(self->traffic, TRAFFIC_RAM_END);
         found_all_connected(self);
         break;
     case MAIN_EVENT_SWITCHOVER:
+        traffic_mark(self->traffic, TRAFFIC_SWITCHOVER);
         add_finding(findings, EXCHANGE_EVENT_SWITCHOVER);
         break;
     case MAIN_EVENT_POSTCOPY_RUN:
@@ -165,6 +216,7 @@ static bool handle_event(Exchange *self, const MainEvent *event,
         found_resumed(self, findings);
         break;
     case MAIN_EVENT_OPAQUE:
+        self->opaque_offset = event->offset;
         found_all_connected(self);
         g_cond_broadcast(&self->state);
         return found_page_size(self, true, error);
@@ -269,6 +321,9 @@ static bool push_some(Exchange *self, const uint8_t **buf, size_t *len,
     }
     if (!look_at(self, *buf, n, findings, error)) {
         return false;
+    }
+    if (self->traffic) {
+        tell_main(self, *buf, n);
     }
     byte_ring_write(&self->main_ring, *buf, n);
     *buf += n;
@@ -465,6 +520,7 @@ static bool look_at_return(Exchange *self, const uint8_t *buf, size_t len,
     if (value == 0 && !check_shut(self, error)) {
         return false;
     }
+    traffic_mark(self->traffic, TRAFFIC_SHUT);
     self->stats.shut = true;
     self->stats.shut_value = value;
     g_cond_broadcast(&self->main_data);     /* see is_end_meant() */
@@ -557,6 +613,7 @@ void exchange_main_delivered(Exchange *self)
 
     g_mutex_lock(&self->lock);
     self->stats.main_delivered = main_offset = self->main_ring.out;
+    traffic_touch(self->traffic, TRAFFIC_LAST_MAIN_OUT);
     return_offset = self->stats.return_delivered;
     g_mutex_unlock(&self->lock);
     exchange_call_delivery_hook(self, main_offset, return_offset);
@@ -573,6 +630,7 @@ void exchange_return_delivered(Exchange *self)
     if (self->stats.shut && !self->stats.shut_delivered &&
         byte_ring_get_held(&self->return_ring) == 0) {
         self->stats.shut_delivered = first = true;
+        traffic_mark(self->traffic, TRAFFIC_SHUT_DELIVERED);
     }
     g_mutex_unlock(&self->lock);
     exchange_call_delivery_hook(self, main_offset, return_offset);

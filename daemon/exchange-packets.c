@@ -285,14 +285,19 @@ bool exchange_charge(Exchange *self, uint64_t bytes, const char *what)
 
 bool exchange_push(Exchange *self, unsigned in, Packet *packet)
 {
+    uint64_t epoch;
     bool ok;
 
+    g_mutex_lock(&self->lock);
+    /* Stays so: only the caller moves its channel on. */
+    epoch = epoch_barrier_in_epoch(&self->barrier, in);
+    g_mutex_unlock(&self->lock);
+    traffic_note_packet(self->traffic, epoch, packet);
     g_mutex_lock(&self->lock);
     ok = !exchange_is_over(self);
     if (ok) {
         count_in(self, self->id_of_in[in], packet);
-        enqueue(self, epoch_barrier_in_epoch(&self->barrier, in),
-                g_steal_pointer(&packet));
+        enqueue(self, epoch, g_steal_pointer(&packet));
     }
     g_mutex_unlock(&self->lock);
     packet_free(packet);
@@ -302,6 +307,7 @@ bool exchange_push(Exchange *self, unsigned in, Packet *packet)
 void exchange_try_close_locked(Exchange *self)
 {
     if (self->settled && epoch_barrier_try_close(&self->barrier)) {
+        traffic_note_epoch_end(self->traffic, self->barrier.closed);
         g_cond_broadcast(&self->barrier_moved);
         g_cond_broadcast(&self->work);
     }
@@ -393,6 +399,7 @@ bool exchange_push_epoch(Exchange *self, uint64_t epoch, Packet *packet)
 {
     bool ok;
 
+    traffic_note_packet(self->traffic, epoch, packet);
     g_mutex_lock(&self->lock);
     ok = !exchange_is_over(self);
     if (ok) {
@@ -411,6 +418,7 @@ void exchange_close_epoch(Exchange *self, uint64_t epoch)
 {
     g_mutex_lock(&self->lock);
     epoch_barrier_close(&self->barrier, epoch);
+    traffic_note_epoch_end(self->traffic, self->barrier.closed);
     for (unsigned i = 0; i < self->barrier.n_in; i++) {
         self->stats.in[i].syncs++;
     }
@@ -471,6 +479,7 @@ void exchange_done(Exchange *self, unsigned out, Packet *packet)
     uint32_t payload_len = packet->payload_len;
 
     packet_free(packet);
+    traffic_touch(self->traffic, TRAFFIC_LAST_PACKET_OUT);
     g_mutex_lock(&self->lock);
     self->stats.held -= footprint;
     self->stats.out[out].packets++;

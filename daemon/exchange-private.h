@@ -17,7 +17,10 @@ struct Exchange {
     ExchangeDelivery delivery;  /* constant once something is pushed */
     void *delivery_data;
 
-    GMutex lock;                /* guards all below; no lock is taken under it */
+    Traffic *traffic;           /* constant; may be NULL */
+
+    GMutex lock;                /* guards all below; only the traffic's lock is
+                                   taken under it */
     GCond state;                /* mode, settled, geometry, ramblocks */
     GCond barrier_moved;        /* an epoch closed: inbound may go on */
     GCond space;                /* packets were freed */
@@ -48,6 +51,7 @@ struct Exchange {
     uint64_t page_size;         /* for a stream that does not say it */
     MultifdGeometry geometry;
     bool configured;            /* geometry is valid */
+    uint64_t opaque_offset;     /* of the main stream, where it is opaque */
     bool ramblocks;
     bool advised;               /* postcopy of RAM may come */
     bool postcopy;

@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include <glib.h>
 #include "daemon/packet.h"
+#include "daemon/traffic.h"
 #include "wire/main-stream.h"
 
 typedef struct Exchange Exchange;
@@ -57,6 +58,7 @@ typedef struct {
     unsigned channels_in;       /* N when it is known beforehand; 0: learn it */
     uint64_t page_size;         /* the target's, if the stream does not say it; 0: 4096 */
     bool link_fed;              /* the peer decides the mode, exchange_decide() */
+    Traffic *traffic;           /* is told what goes by; lent; NULL: nobody */
     ExchangeObserver observer;
     void *observer_data;
 } ExchangeSetup;

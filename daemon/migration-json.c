@@ -235,6 +235,42 @@ JsonObject *migration_to_json(Migration *self)
     return ret;
 }
 
+JsonObject *migration_traffic_to_json(Migration *self)
+{
+    JsonObject *ret = traffic_to_json(self->traffic);
+
+    json_object_set_string_member(ret, "id", self->id);
+    return ret;
+}
+
+static void sample_traffic_locked(Migration *self)
+{
+    TrafficSample sample = {
+        .wire_bytes = get_wire_bytes(self),
+        .rate_limit_bytes_per_s = migration_get_rate_limit(self),
+        .rtt_us = self->link ? link_main_get_rtt_us(self->link) : 0,
+    };
+    ExchangeSnapshot now;
+
+    if (self->exchange) {
+        exchange_get_snapshot(self->exchange, &now);
+        sample.held_bytes = now.held;
+    }
+    if (self->qemu) {
+        sample.dirty_bytes_per_s = self->qemu->dirty_pages_rate *
+                                   self->qemu->page_size;
+        sample.remaining_bytes = self->qemu->ram_remaining;
+    }
+    traffic_sample(self->traffic, &sample);
+}
+
+void migration_sample_traffic(Migration *self)
+{
+    g_mutex_lock(&self->lock);
+    sample_traffic_locked(self);
+    g_mutex_unlock(&self->lock);
+}
+
 void migration_sample_rate(Migration *self)
 {
     int64_t now_us = g_get_monotonic_time();
@@ -248,5 +284,6 @@ void migration_sample_rate(Migration *self)
     }
     self->last_wire_bytes = bytes;
     self->last_sample_us = now_us;
+    sample_traffic_locked(self);
     g_mutex_unlock(&self->lock);
 }

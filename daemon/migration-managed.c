@@ -266,6 +266,7 @@ static void note_stop(Driver *self, int64_t when_us)
         return;
     }
     self->stopped_us = when_us;
+    traffic_touch(self->migration->traffic, TRAFFIC_STOPPED);
     migration_set_state(self->migration, MIGRATION_SWITCHOVER);
 }
 
@@ -464,6 +465,7 @@ static bool hand_over(Driver *self, GError **error)
         return false;
     }
     json_object_set_boolean_member(arguments, "start", self->was_running);
+    traffic_mark(self->migration->traffic, TRAFFIC_RESUME);
     if (!migration_link_call(self->migration, "resume", arguments, NULL,
                              error)) {
         g_prefix_error(error, "the guest has left the source (postmigrate) and "
@@ -472,6 +474,7 @@ static bool hand_over(Driver *self, GError **error)
                        "with `cont`, never at the source: ");
         return false;
     }
+    traffic_mark(self->migration->traffic, TRAFFIC_RESUMED);
     if (self->was_running) {
         measure_downtime(self);
     }

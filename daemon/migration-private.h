@@ -13,6 +13,7 @@
 #include "daemon/log.h"
 #include "daemon/migration.h"
 #include "daemon/qemu.h"
+#include "daemon/traffic.h"
 
 #define MIGRATION_ERROR (migration_error_quark())
 
@@ -72,6 +73,8 @@ struct Migration {
     gint control_waiting;           /* atomic: the peer's messages in the queue */
     uint64_t memory;                /* share, bytes */
 
+    Traffic *traffic;               /* has its own lock */
+
     GThread *thread;
 
     /* Of the thread alone; others may look at them under the lock. */
@@ -126,6 +129,8 @@ void migration_create_exchange(Migration *self, ExchangeSetup setup);
 void migration_set_ingress(Migration *self, Ingress *ingress);
 void migration_set_egress(Migration *self, Egress *egress);
 void migration_set_link(Migration *self, LinkMain *link);
+/* What the traffic record wants to know now and then. */
+void migration_sample_traffic(Migration *self);
 /* Shut and free ingress, egress, link and exchange.  Keeps their last numbers.
  * Done by the thread after its body, unless that did it. */
 void migration_tear_down(Migration *self);

@@ -222,6 +222,7 @@ void migration_create_exchange(Migration *self, ExchangeSetup setup)
     setup.memory = MIN(setup.memory, self->memory / 4 * 3);
     setup.observer = post_exchange_event;
     setup.observer_data = self;
+    setup.traffic = self->traffic;
     exchange = exchange_new(&setup);
     g_mutex_lock(&self->lock);
     self->exchange = exchange;
@@ -264,6 +265,7 @@ void migration_tear_down(Migration *self)
     if (self->final) {
         return;
     }
+    migration_sample_traffic(self);
     final = migration_to_json(self);
     if (self->exchange) {
         exchange_close(self->exchange);
@@ -289,6 +291,7 @@ void migration_tear_down(Migration *self)
     ingress_free(ingress);
     link_main_free(link);
     exchange_free(exchange);
+    traffic_finish(self->traffic);
 }
 
 /* ---- connections from outside --------------------------------------------------- */
@@ -617,6 +620,7 @@ Migration *migration_new(const MigrationSetup *setup)
     self->destroy = setup->destroy;
     self->limiter = limiter_new(daemon_get_limiter(setup->daemon, setup->peer),
                                 setup->rate, setup->weight ? setup->weight : 1);
+    self->traffic = traffic_new(true);
     self->messages = g_async_queue_new_full((GDestroyNotify)message_free);
     self->cancellable = g_cancellable_new();
     self->start_us = self->last_sample_us = g_get_monotonic_time();
@@ -652,6 +656,7 @@ void migration_unref(Migration *self)
     g_async_queue_unref(self->messages);
     limiter_unref(self->limiter);
     g_free(self->rejected_channel);
+    traffic_free(self->traffic);
     g_free(self->name);
     g_free(self);
 }

@@ -93,6 +93,8 @@ MigrationState migration_get_state(Migration *self);
 
 /* As query-migrations has it. */
 JsonObject *migration_to_json(Migration *self);
+/* As query-traffic has it. */
+JsonObject *migration_traffic_to_json(Migration *self);
 /* Once a second, by the registry: the rate since the last time. */
 void migration_sample_rate(Migration *self);
 

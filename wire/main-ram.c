@@ -247,6 +247,10 @@ static bool check_page(MainRam *self, MainParser *parser)
                                 "0x%" PRIx64, self->addr, shown,
                                 self->block->used_length);
     }
+    if (self->page_hook) {
+        self->page_hook(self->block, self->addr, self->flags & FLAG_ZERO,
+                        self->page_hook_data);
+    }
     return expect_page_body(self, parser);
 }
 

@@ -32,6 +32,8 @@ typedef struct {
     bool ignore_shared;         /* every block tells its guest address */
     bool mapped_ram;
     bool in_postcopy;           /* multifd is silent, nothing syncs */
+    MainPageHook page_hook;     /* NULL: nobody wants to know */
+    void *page_hook_data;
 
     MainRamState state;
     MainSyncMode mode;

@@ -496,6 +496,12 @@ void main_stream_set_page_size(MainStream *self, uint64_t page_size)
     self->ram.page_size_told = page_size;
 }
 
+void main_stream_set_page_hook(MainStream *self, MainPageHook hook, void *data)
+{
+    self->ram.page_hook = hook;
+    self->ram.page_hook_data = data;
+}
+
 uint64_t main_stream_get_page_size(const MainStream *self)
 {
     return self->ram.page_size;

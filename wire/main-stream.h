@@ -97,6 +97,12 @@ bool main_stream_feed(MainStream *self, const uint8_t *buf, size_t len,
                       bool *ret_has_event, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
+/* Told of each PAGE, XBZRLE, COMPRESS_PAGE and ZERO record, when its block and
+ * place have been checked; in the feeding thread. */
+typedef void (*MainPageHook)(const Ramblock *block, uint64_t offset, bool zero,
+                             void *data);
+void main_stream_set_page_hook(MainStream *self, MainPageHook hook, void *data);
+
 /* What is known so far.  NULL, 0 or UNKNOWN before its event. */
 const char *main_stream_get_machine(const MainStream *self);
 /* What the stream says, in the configuration or POSTCOPY_ADVISE; 0: nothing. */

@@ -14,7 +14,8 @@ from harness.daemon import Daemon
 QMP_TYPES = {'str': 'string', 'int': 'integer', 'bool': 'boolean', 'number': 'number',
              'any': 'value'}
 # Where answers are made; those of query-version and its like are QEMU's.
-ANSWERS = ('daemon/control.c', 'daemon/peer-status.c', 'daemon/migration-json.c')
+ANSWERS = ('daemon/control.c', 'daemon/peer-status.c', 'daemon/migration-json.c',
+           'daemon/traffic-json.c')
 MEMBER = re.compile(r'json_object_set_(?:\w+_)?member\(\s*\w+,\s*([^,;]+),')
 
 
