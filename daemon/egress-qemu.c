@@ -47,6 +47,7 @@ typedef struct {
     bool channels_started;
     unsigned channels_up;       /* connected, init written, or failed to */
     Stream *main;               /* owned; NULL until connected */
+    Stream *preempt;            /* likewise */
     GPtrArray *streams;         /* of multifd channels; owned */
     GPtrArray *threads;
 } EgressQemu;
@@ -62,6 +63,11 @@ static void fail(EgressQemu *self, const char *what, GError *error)
     g_prefix_error(&error, "%s to the destination QEMU at %s: ", what,
                    self->address->text);
     exchange_fail(self->setup.exchange, error);
+}
+
+static bool is_set_up(const EgressQemu *self)
+{
+    return self->channels_started && self->channels_up == self->channels;
 }
 
 /* ---- connecting -------------------------------------------------------------- */
@@ -300,6 +306,84 @@ static void *channel_thread(void *data)
     return NULL;
 }
 
+/* ---- preempt channel ------------------------------------------------------------- */
+
+/* A destination knows it by its turn: after main and every multifd channel. */
+static bool wait_preempt_turn(EgressQemu *self)
+{
+    bool turn;
+
+    g_mutex_lock(&self->lock);
+    while (!self->closing && !(self->main_up && is_set_up(self)) &&
+           !self->main_failed) {
+        g_cond_wait(&self->changed, &self->lock);
+    }
+    turn = !self->closing && !self->main_failed;
+    g_mutex_unlock(&self->lock);
+    return turn;
+}
+
+static Stream *open_preempt(EgressQemu *self, GError **error)
+{
+    Stream *stream = open_stream(self, error);
+
+    g_mutex_lock(&self->lock);
+    if (stream && self->cut) {
+        g_clear_pointer(&stream, stream_free);
+    }
+    self->preempt = stream;
+    g_mutex_unlock(&self->lock);
+    return stream;
+}
+
+/* Pages that the guest waits for: they count against the rate, and never wait
+ * for it. */
+static bool write_preempt(EgressQemu *self, const uint8_t *buf, size_t len,
+                          GError **error)
+{
+    if (self->setup.limiter) {
+        limiter_charge(self->setup.limiter,
+                       stream_wire_cost(self->preempt, len));
+    }
+    return stream_write(self->preempt, buf, len, error);
+}
+
+/*
+ * That it cannot be connected matters only once there is something to write: it
+ * may be that what we took for the source's was a silent stranger.
+ */
+static void *preempt_thread(void *data)
+{
+    EgressQemu *self = data;
+    Exchange *exchange = self->setup.exchange;
+    uint8_t buf[16 * 1024];
+    GError *error = NULL;
+    bool up;
+    gssize n;
+
+    if (!exchange_preempt_wait_expected(exchange) ||
+        !wait_preempt_turn(self)) {
+        return NULL;
+    }
+    up = open_preempt(self, &error);
+    while ((n = exchange_preempt_pull(exchange, buf, sizeof(buf))) > 0) {
+        if (!up || !write_preempt(self, buf, n, &error)) {
+            if (error) {
+                fail(self, "preempt channel", g_steal_pointer(&error));
+            }
+            return NULL;
+        }
+        exchange_preempt_delivered(exchange);
+    }
+    if (n == 0 && up) {
+        stream_finish(self->preempt);
+    }
+    g_clear_error(&error);
+    return NULL;
+}
+
+/* ---- starting them ---------------------------------------------------------------- */
+
 static bool wait_main_up(EgressQemu *self)
 {
     bool up;
@@ -373,11 +457,6 @@ static void wait_until(EgressQemu *self, bool (*done)(const EgressQemu *),
     }
 }
 
-static bool is_set_up(const EgressQemu *self)
-{
-    return self->channels_started && self->channels_up == self->channels;
-}
-
 static bool is_main_closed(const EgressQemu *self)
 {
     return !self->main || self->main_closed;
@@ -385,6 +464,9 @@ static bool is_main_closed(const EgressQemu *self)
 
 static void shutdown_channels(EgressQemu *self)
 {
+    if (self->preempt) {
+        stream_shutdown(self->preempt);
+    }
     for (unsigned i = 0; i < self->streams->len; i++) {
         stream_shutdown(g_ptr_array_index(self->streams, i));
     }
@@ -407,6 +489,7 @@ static void shutdown_egress(Egress *egress)
         if (self->main) {
             wait_until(self, is_set_up, ABORT_SETUP_MS);
         }
+        g_cond_broadcast(&self->changed);
         g_mutex_unlock(&self->lock);
         g_cancellable_cancel(self->cancellable);
         g_mutex_lock(&self->lock);
@@ -449,6 +532,7 @@ static void free_egress(Egress *egress)
     sync_confirm_free(self->confirm);
     g_ptr_array_unref(self->threads);
     g_ptr_array_unref(self->streams);
+    stream_free(self->preempt);
     stream_free(self->main);
     g_cond_clear(&self->changed);
     g_mutex_clear(&self->lock);
@@ -468,6 +552,9 @@ static uint64_t get_wire_bytes(Egress *egress)
     g_mutex_lock(&self->lock);
     if (self->main) {
         bytes += stream_get_wire_bytes_out(self->main);
+    }
+    if (self->preempt) {
+        bytes += stream_get_wire_bytes_out(self->preempt);
     }
     for (unsigned i = 0; i < self->streams->len; i++) {
         bytes += stream_get_wire_bytes_out(
@@ -505,7 +592,8 @@ Egress *egress_qemu_new(const EgressQemuSetup *setup)
         g_ptr_array_new_with_free_func((GDestroyNotify)stream_free);
     self->threads = g_ptr_array_new();
     if (!start_thread(self, "out-main", main_writer_thread, self) ||
-        !start_thread(self, "out-start", starter_thread, self)) {
+        !start_thread(self, "out-start", starter_thread, self) ||
+        !start_thread(self, "out-preempt", preempt_thread, self)) {
         self->main_failed = true;   /* nobody is to wait for it */
     }
     return &self->base;

@@ -26,6 +26,19 @@ bool exchange_preempt_is_possible(Exchange *self)
     return possible;
 }
 
+PreemptStart exchange_preempt_judge(Exchange *self, const uint8_t *buf,
+                                    size_t len)
+{
+    PreemptStart verdict;
+
+    g_mutex_lock(&self->lock);
+    verdict = preempt_start_judge(buf, len, self->ramblocks
+                                  ? main_stream_get_ramblocks(self->main)
+                                  : NULL);
+    g_mutex_unlock(&self->lock);
+    return verdict;
+}
+
 void exchange_preempt_expect(Exchange *self)
 {
     bool first;

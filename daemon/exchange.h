@@ -21,6 +21,7 @@
 #include "daemon/packet.h"
 #include "daemon/traffic.h"
 #include "wire/main-stream.h"
+#include "wire/preempt-start.h"
 
 typedef struct Exchange Exchange;
 
@@ -216,6 +217,9 @@ void exchange_set_delivery_hook(Exchange *self, ExchangeDelivery hook,
 /* The stream allows for postcopy, and no multifd channel is still to come: a
  * connection that says nothing may be the preempt channel. */
 bool exchange_preempt_is_possible(Exchange *self);
+/* How a connection begins: is that a preempt channel of this guest? */
+PreemptStart exchange_preempt_judge(Exchange *self, const uint8_t *buf,
+                                    size_t len);
 /* There is one, or may be one.  Tells the observer once. */
 void exchange_preempt_expect(Exchange *self);
 /* Waits for that. */

@@ -8,7 +8,10 @@
  */
 #include "daemon/ingress-qemu.h"
 
+#include <string.h>
+
 #include "daemon/channel-reader.h"
+#include "daemon/ingress-preempt.h"
 #include "wire/error.h"
 
 enum {
@@ -21,6 +24,7 @@ typedef struct {
     Exchange *exchange;
     Listener *listener;
     PacketPool *pool;
+    IngressPreempt *preempt;
 
     GMutex lock;            /* guards all below; a leaf */
     bool closed;
@@ -32,6 +36,7 @@ typedef struct {
 typedef struct {
     IngressQemu *ingress;
     Stream *stream;         /* lent */
+    uint8_t start[4];       /* of main: what was read already */
     ChannelReaderSetup reader;
 } Channel;
 
@@ -63,7 +68,8 @@ static void *main_reader_thread(void *data)
     g_autofree uint8_t *buf = g_malloc(MAIN_BUFFER);
     GError *error = NULL;
     gssize n;
-    bool more = exchange_main_push(exchange, (const uint8_t *)"QEVM", 4);
+    bool more = exchange_main_push(exchange, channel->start,
+                                   sizeof(channel->start));
 
     while (more) {
         n = stream_read(channel->stream, buf, MAIN_BUFFER, &error);
@@ -139,19 +145,23 @@ static Channel *new_channel(IngressQemu *self, Stream *stream)
     return channel;
 }
 
-static bool take_main(IngressQemu *self, Stream *stream, GError **error)
+static bool take_main(IngressQemu *self, const Arrival *arrival, GError **error)
 {
+    Channel *reader;
+
     if (self->has_main) {
         g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
                     "got a second main channel while a migration is running");
         return false;
     }
     self->has_main = true;
+    reader = new_channel(self, arrival->stream);
+    memcpy(reader->start, arrival->start, sizeof(reader->start));
     /* If one cannot be had the migration has failed, and ends the other. */
     (void)(start_channel_thread(self, "in-main", main_reader_thread,
-                                new_channel(self, stream)) &&
+                                reader) &&
            start_channel_thread(self, "in-return", return_writer_thread,
-                                new_channel(self, stream)));
+                                new_channel(self, arrival->stream)));
     return true;
 }
 
@@ -172,9 +182,9 @@ static bool take_locked(IngressQemu *self, Arrival *arrival,
                     "the migration is over");
         return false;
     }
-    if (!arrival->is_main) {
+    if (arrival->kind == ARRIVAL_CHANNEL) {
         take_channel(self, arrival->stream, reader);
-    } else if (!take_main(self, arrival->stream, error)) {
+    } else if (!take_main(self, arrival, error)) {
         return false;
     }
     g_ptr_array_add(self->streams, g_steal_pointer(&arrival->stream));
@@ -192,7 +202,10 @@ bool ingress_qemu_take(Ingress *ingress, Arrival *arrival, GError **error)
     };
     bool ok;
 
-    if (!arrival->is_main &&
+    if (arrival->kind == ARRIVAL_PREEMPT) {
+        return ingress_preempt_take(self->preempt, arrival, error);
+    }
+    if (arrival->kind == ARRIVAL_CHANNEL &&
         !exchange_join(self->exchange, &arrival->init, &reader.in,
                        &reader.syncs_to_drop, error)) {
         return false;
@@ -209,6 +222,7 @@ static void shutdown_ingress(Ingress *ingress)
 {
     IngressQemu *self = (IngressQemu *)ingress;
 
+    ingress_preempt_shutdown(self->preempt);
     g_mutex_lock(&self->lock);
     self->closed = true;
     for (unsigned i = 0; i < self->streams->len; i++) {
@@ -227,6 +241,7 @@ static void free_ingress(Ingress *ingress)
     }
     g_ptr_array_unref(self->threads);
     g_ptr_array_unref(self->streams);
+    ingress_preempt_free(self->preempt);
     packet_pool_unref(self->pool);
     g_mutex_clear(&self->lock);
     g_free(self);
@@ -245,6 +260,7 @@ Ingress *ingress_qemu_new(Exchange *exchange, Listener *listener)
     self->exchange = exchange;
     self->listener = listener;
     self->pool = packet_pool_new();
+    self->preempt = ingress_preempt_new(exchange);
     g_mutex_init(&self->lock);
     self->streams =
         g_ptr_array_new_with_free_func((GDestroyNotify)stream_free);

@@ -14,7 +14,7 @@ Ingress *ingress_qemu_new(Exchange *exchange, Listener *listener);
 
 /*
  * A connection of this migration's source.  Takes arrival->stream on success;
- * on failure (a second main channel, see also exchange_join()) the caller closes
+ * on failure (a second main channel, see also exchange_join() and ingress-preempt.h) the caller closes
  * it.  Any thread, but not after ingress_shutdown().
  */
 bool ingress_qemu_take(Ingress *ingress, Arrival *arrival, GError **error)

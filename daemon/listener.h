@@ -6,7 +6,9 @@
  * Every connection is accepted and handshaken at once (a source from 9.0 on sends
  * nothing on main before the last multifd handshake) and classified by its
  * first bytes, never by order.  One that is silent for too long, or says what no
- * QEMU says, is closed with a line in the log; it harms nobody else.
+ * QEMU says, is closed with a line in the log; it harms nobody else.  But postcopy's
+ * preempt channel says nothing until a page is asked for: whoever knows whether
+ * there can be one is asked.
  */
 #ifndef DAEMON_LISTENER_H
 #define DAEMON_LISTENER_H
@@ -14,10 +16,18 @@
 #include "daemon/stream.h"
 #include "wire/multifd.h"
 
+typedef enum {
+    ARRIVAL_MAIN,
+    ARRIVAL_CHANNEL,    /* of multifd */
+    ARRIVAL_PREEMPT,    /* perhaps: it says nothing, or what no other one says */
+} ArrivalKind;
+
 typedef struct {
     Stream *stream;
-    bool is_main;       /* its first four bytes, QEVM, are read already */
-    MultifdInit init;   /* else: its init packet is read already */
+    ArrivalKind kind;
+    uint8_t start[4];   /* read already: all of these, or of PREEMPT none */
+    size_t start_len;
+    MultifdInit init;   /* of CHANNEL, read already */
 } Arrival;
 
 /*
@@ -37,6 +47,9 @@ typedef struct {
     /* NULL, or called when a connection said it was a multifd channel, but not
      * as any QEMU says it. */
     void (*refused)(const GError *error, void *data);
+    /* NULL, or asked now and then about a connection that has not said anything,
+     * and once about one that has said what no other channel says. */
+    bool (*may_be_preempt)(void *data);
     void *data;
 } ListenerSetup;
 

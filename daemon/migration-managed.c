@@ -179,6 +179,13 @@ static void refuse_connection(const GError *error, void *data)
     migration_refuse_connection(self->migration, error);
 }
 
+static bool may_be_preempt(void *data)
+{
+    Driver *self = data;
+
+    return migration_may_be_preempt(self->migration);
+}
+
 static bool listen_for_source(Driver *self, GError **error)
 {
     Migration *migration = self->migration;
@@ -191,6 +198,7 @@ static bool listen_for_source(Driver *self, GError **error)
         .first_bytes_ms = migration->config->timeouts.first_bytes_ms,
         .handler = take_arrival,
         .refused = refuse_connection,
+        .may_be_preempt = may_be_preempt,
         .data = self,
     };
     int fd;

@@ -311,6 +311,16 @@ bool migration_take_arrival(Migration *self, Arrival *arrival, GError **error)
     return ok;
 }
 
+bool migration_may_be_preempt(Migration *self)
+{
+    bool may_be;
+
+    g_mutex_lock(&self->lock);
+    may_be = self->exchange && exchange_preempt_is_possible(self->exchange);
+    g_mutex_unlock(&self->lock);
+    return may_be;
+}
+
 void migration_refuse_connection(Migration *self, const GError *error)
 {
     g_mutex_lock(&self->lock);

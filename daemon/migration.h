@@ -103,6 +103,8 @@ void migration_sample_rate(Migration *self);
 /* Takes arrival->stream on success. */
 bool migration_take_arrival(Migration *self, Arrival *arrival, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+/* A connection that says nothing may be the preempt channel of its source. */
+bool migration_may_be_preempt(Migration *self);
 /* A connection to its listener said what no QEMU says. */
 void migration_refuse_connection(Migration *self, const GError *error);
 /* Whether it takes lanes of @peer now; then the hello may be answered. */

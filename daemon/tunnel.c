@@ -147,6 +147,17 @@ static void refuse_connection(const GError *error, void *data)
     g_mutex_unlock(&self->lock);
 }
 
+static bool may_be_preempt(void *data)
+{
+    Tunnel *self = data;
+    bool may_be;
+
+    g_mutex_lock(&self->lock);
+    may_be = self->current && migration_may_be_preempt(self->current);
+    g_mutex_unlock(&self->lock);
+    return may_be;
+}
+
 static TlsCredentials *get_credentials(void *data)
 {
     Tunnel *self = data;
@@ -191,6 +202,7 @@ static bool start_listening(Tunnel *self, GError **error)
         .first_bytes_ms = self->daemon->config->timeouts.first_bytes_ms,
         .handler = take_arrival,
         .refused = refuse_connection,
+        .may_be_preempt = may_be_preempt,
         .data = self,
     };
     int fd = address_listen(self->config->listen, BACKLOG, UNIX_MODE, error);

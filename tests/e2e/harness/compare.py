@@ -8,7 +8,7 @@ outcome is a line of the table that tests/e2e/run and versions print.
 """
 import re
 
-from .case import check
+from .case import Skip, check
 
 # What a source says in error-desc, by what the operator would make of it.  The first
 # that matches; QEMU before 8.0 says nothing of a lost connection.
@@ -46,6 +46,9 @@ def compare(t, way, body, mends=None, unlike=None):
     try:
         direct = run(t, way.directly(), body)
         through = run(t, way, body)
+    except Skip:
+        direct = through = 'skipped'
+        raise
     finally:
         t.result(way.legs, direct, through, mends or unlike)
     if mends:

@@ -8,12 +8,13 @@
 #include "tests/unit/daemon/link-fixture.h"
 #include "wire/error.h"
 
-enum { LONG_MS = 60000, TAKEN = 0, REFUSED = 1 };
+enum { LONG_MS = 60000, TAKEN = 0, REFUSED = 1, ASKED = 2 };
 
 typedef struct {
     Listener *listener;
     Address *address;
     LinkFixtureBell bell;
+    gint preempt_allowed;       /* atomic */
     GMutex lock;                /* guards all below */
     Arrival arrival;            /* the last; its stream is owned */
     char *refusal;
@@ -44,12 +45,21 @@ static void on_refused(const GError *error, void *data)
     link_fixture_ring(&self->bell, REFUSED);
 }
 
+static bool may_be_preempt(void *data)
+{
+    Fixture *self = data;
+
+    link_fixture_ring(&self->bell, ASKED);
+    return g_atomic_int_get(&self->preempt_allowed);
+}
+
 static Fixture *fixture_new(unsigned first_bytes_ms)
 {
     Fixture *self = g_new0(Fixture, 1);
     ListenerSetup setup = {
         .name = "test", .first_bytes_ms = first_bytes_ms,
-        .handler = on_arrival, .refused = on_refused, .data = self,
+        .handler = on_arrival, .refused = on_refused,
+        .may_be_preempt = may_be_preempt, .data = self,
     };
     g_autoptr(Address) any = address_parse("127.0.0.1:0", NULL);
     int fd = address_listen(any, 64, 0, NULL);
@@ -103,7 +113,7 @@ static void test_main_is_known_by_its_magic(void)
 
     g_assert_true(stream_write(stream, "QEVM", 4, NULL));
     link_fixture_wait(&self->bell, TAKEN);
-    g_assert_true(self->arrival.is_main);
+    g_assert_cmpint(self->arrival.kind, ==, ARRIVAL_MAIN);
     fixture_free(self);
 }
 
@@ -120,9 +130,58 @@ static void test_init_is_read_in_pieces(void)
         g_assert_true(stream_write(stream, buf + i, 1, NULL));
     }
     link_fixture_wait(&self->bell, TAKEN);
-    g_assert_false(self->arrival.is_main);
+    g_assert_cmpint(self->arrival.kind, ==, ARRIVAL_CHANNEL);
     g_assert_cmpuint(self->arrival.init.id, ==, 5);
     g_assert_cmpmem(self->arrival.init.uuid, 16, link_fixture_uuid, 16);
+    fixture_free(self);
+}
+
+/* Both halves of a paused postcopy are there: its main channel has no header. */
+static void test_main_may_begin_with_a_command(void)
+{
+    static const uint8_t resume[4] = { 0x08, 0x00, 0x0a, 0x00 };
+    Fixture *self = fixture_new(LONG_MS);
+    g_autoptr(Stream) stream = connect_to(self);
+
+    g_assert_true(stream_write(stream, resume, sizeof(resume), NULL));
+    link_fixture_wait(&self->bell, TAKEN);
+    g_assert_cmpint(self->arrival.kind, ==, ARRIVAL_MAIN);
+    g_assert_cmpmem(self->arrival.start, self->arrival.start_len, resume,
+                    sizeof(resume));
+    fixture_free(self);
+}
+
+/* ---- the preempt channel --------------------------------------------------------- */
+
+/* It connects before anybody knows that there can be one, and says nothing. */
+static void test_silent_one_is_taken_once_it_may_be(void)
+{
+    Fixture *self = fixture_new(LONG_MS);
+    g_autoptr(Stream) stream = connect_to(self);
+
+    link_fixture_wait(&self->bell, ASKED);
+    g_assert_cmpuint(link_fixture_count(&self->bell, TAKEN), ==, 0);
+    g_atomic_int_set(&self->preempt_allowed, 1);
+    link_fixture_wait(&self->bell, TAKEN);
+    g_assert_cmpint(self->arrival.kind, ==, ARRIVAL_PREEMPT);
+    g_assert_cmpuint(self->arrival.start_len, ==, 0);
+    fixture_free(self);
+}
+
+/* A page may be asked for before it was looked at for the first time. */
+static void test_speaking_one_is_taken_with_its_bytes(void)
+{
+    static const uint8_t page[4] = { 0, 0, 0, 1 };
+    Fixture *self = fixture_new(LONG_MS);
+    g_autoptr(Stream) stream = NULL;
+
+    g_atomic_int_set(&self->preempt_allowed, 1);
+    stream = connect_to(self);
+    g_assert_true(stream_write(stream, page, sizeof(page), NULL));
+    link_fixture_wait(&self->bell, TAKEN);
+    g_assert_cmpint(self->arrival.kind, ==, ARRIVAL_PREEMPT);
+    g_assert_cmpmem(self->arrival.start, self->arrival.start_len, page,
+                    self->arrival.start_len);
     fixture_free(self);
 }
 
@@ -255,7 +314,12 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
 #define ADD(path, func) g_test_add_func("/daemon/listener/" path, func)
     ADD("main-is-known-by-its-magic", test_main_is_known_by_its_magic);
+    ADD("main-may-begin-with-a-command", test_main_may_begin_with_a_command);
     ADD("init-is-read-in-pieces", test_init_is_read_in_pieces);
+    ADD("preempt/silent-one-is-taken-once-it-may-be",
+        test_silent_one_is_taken_once_it_may_be);
+    ADD("preempt/speaking-one-is-taken-with-its-bytes",
+        test_speaking_one_is_taken_with_its_bytes);
     for (size_t i = 0; i < G_N_ELEMENTS(spoilt); i++) {
         g_autofree char *path = g_strconcat("/daemon/listener/rejects/",
                                             spoilt[i].path, NULL);
