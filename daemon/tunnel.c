@@ -67,7 +67,7 @@ static bool may_be_late(Tunnel *self, const Arrival *arrival)
     bool joins = !self->waiting && self->current &&
                  migration_is_accepting(self->current);
 
-    return self->used && !joins && !arrival->is_main;
+    return self->used && !joins && arrival->kind != ARRIVAL_MAIN;
 }
 
 static bool hangs_up(const Stream *stream, unsigned timeout_ms)
