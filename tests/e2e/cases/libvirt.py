@@ -57,8 +57,9 @@ def there_and_back(t):
 
 @case('e2e/libvirt/post-copy', needs=NEEDS)
 def post_copy(t):
-    # The page's sysctl is the whole machine's, so here QEMU is root instead.
-    hosts = Hosts(t, 'Post-copy', qemu_conf='user = "root"\n')
+    # The page's sysctl is the whole machine's, so here QEMU is root instead.  The guest
+    # is a busy one, lest the second pass be the last.
+    hosts = Hosts(t, 'Post-copy', qemu_conf='user = "root"\n', dirty='24M')
     events = Process(t, 'events', hosts.kvm1.inside('virsh', 'event', '--loop', '--event',
                                                     'lifecycle', pid=False))
     hosts.virsh('Post-copy', more=['--bandwidth', '16'])

@@ -199,20 +199,20 @@ class Host(Process):
             return os.path.exists(self.socket) and self.run('virsh', 'version')[0] == 0
         wait_for(answers, self.name + ': libvirtd to answer', timeout=30, every=0.1)
 
-    def start_guest(self):
-        """The self-checking guest, as libvirt's domain."""
+    def start_guest(self, dirty):
+        """The self-checking guest, as libvirt's domain; it dirties so much a second."""
         arguments = [a.replace(self.path(HOME), HOME) for a in self.guest.qemu_arguments()]
         arguments += ['-object', 'memory-backend-ram,id=odd.ram,size=%dk' % RAM_KIB,
                       '-machine', 'memory-backend=odd.ram', '-m', '%dk' % RAM_KIB]
-        self.create(VM, arguments)
+        self.create(VM, arguments, re.sub(r'dirty=\w+', 'dirty=' + dirty, APPEND))
         self.guest.wait_ready()
         self.guest.wait_dirtying()
 
-    def create(self, name, arguments=()):
+    def create(self, name, arguments=(), append=APPEND):
         """A domain, with more arguments for its QEMU."""
         self._write(HOME + '/domain.xml', DOMAIN.format(
             name=name, uuid=UUID if name == VM else uuid.uuid4(), ram=RAM_KIB, home=HOME,
-            machine=self.t.options.machine, append=APPEND, program=PROGRAM,
+            machine=self.t.options.machine, append=append, program=PROGRAM,
             arguments=''.join("<qemu:arg value='%s'/>" % a for a in arguments)))
         self.check_run('virsh', 'create', HOME + '/domain.xml')
 
@@ -247,7 +247,7 @@ class Hosts:
     changes are an operator's mistakes: (host, group, key): value, None to take it out.
     """
 
-    def __init__(self, t, *sections, qemu_conf='', changes=None):
+    def __init__(self, t, *sections, qemu_conf='', changes=None, dirty='4M'):
         need_libvirt(t)
         self.t = t
         self.qemu_conf = qemu_conf
@@ -271,7 +271,7 @@ class Hosts:
                     if words[0] == 'install':
                         host.check_run(*words)
         self.daemons = {name: self._daemon(name) for name in ('kvm2', 'kvm1')}
-        self.kvm1.start_guest()
+        self.kvm1.start_guest(dirty)
 
     # ---- from the page to this machine ----
 
