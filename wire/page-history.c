@@ -13,6 +13,7 @@
 #include "wire/error.h"
 
 enum {
+    DELTA_PERCENT = 30,     /* of a page's words may have changed; measured */
     HEAT_MAX = 3,
     CLOCK_STEPS = 16,       /* looked at for a victim; then do without */
 };
@@ -128,13 +129,22 @@ bool page_slots_check(const PageSlots *self, const uint32_t *refs, unsigned n,
     return check_twins(refs, n, error);
 }
 
-/* Compilers make vector code of it. */
-static void xor_page(uint8_t *dst, const uint8_t *a, const uint8_t *b,
-                     size_t len)
+/* Returns how many words differ.  Compilers make vector code of it. */
+static size_t xor_page(uint8_t *dst, const uint8_t *a, const uint8_t *b,
+                       size_t len)
 {
-    for (size_t i = 0; i < len; i++) {
-        dst[i] = a[i] ^ b[i];
+    size_t changed = 0;
+
+    for (size_t i = 0; i < len; i += sizeof(uint64_t)) {
+        uint64_t x, y;
+
+        memcpy(&x, a + i, sizeof(x));
+        memcpy(&y, b + i, sizeof(y));
+        x ^= y;
+        memcpy(dst + i, &x, sizeof(x));
+        changed += x != 0;
     }
+    return changed;
 }
 
 void page_slots_xor(const PageSlots *self, const uint32_t *refs, unsigned n,
@@ -280,7 +290,7 @@ static uint32_t plan_page(PageHistory *self, unsigned block, uint64_t page,
     }
     if (slot) {
         slot->heat = MIN(slot->heat + 1, HEAT_MAX);
-        self->counts.deltas++;
+        self->counts.known++;
         return name_slot(self, slot, PAGE_REF_DELTA | PAGE_REF_STORE, frame);
     }
     self->counts.missed += sent_before;
@@ -304,7 +314,16 @@ void page_history_plan(PageHistory *self, unsigned block,
     }
 }
 
-void page_history_apply(PageHistory *self, const uint32_t *refs, unsigned n,
+static bool make_delta(const PageSlots *slots, uint32_t ref,
+                       const uint8_t *page, uint8_t *out)
+{
+    size_t words = slots->page_size / sizeof(uint64_t);
+
+    return xor_page(out, page, get_slot(slots, ref), slots->page_size) * 100 <=
+           words * DELTA_PERCENT;
+}
+
+void page_history_apply(PageHistory *self, uint32_t *refs, unsigned n,
                         const uint8_t *pages, uint8_t *out)
 {
     size_t page_size = self->slots->page_size;
@@ -312,10 +331,9 @@ void page_history_apply(PageHistory *self, const uint32_t *refs, unsigned n,
     for (unsigned i = 0; i < n; i++) {
         const uint8_t *page = pages + i * page_size;
 
-        if (refs[i] & PAGE_REF_DELTA) {
-            xor_page(out + i * page_size, page, get_slot(self->slots, refs[i]),
-                     page_size);
-        } else {
+        if (!(refs[i] & PAGE_REF_DELTA) ||
+            !make_delta(self->slots, refs[i], page, out + i * page_size)) {
+            refs[i] &= ~(uint32_t)PAGE_REF_DELTA;
             memcpy(out + i * page_size, page, page_size);
         }
     }

@@ -68,14 +68,17 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(PageHistory, page_history_free)
 void page_history_plan(PageHistory *self, unsigned block,
                        const uint64_t *offsets, unsigned n, uint64_t frame,
                        uint64_t acked, uint32_t *refs);
-/* Then, without that lock: @out is @pages, xored where the refs say so, and the
- * slots are updated. */
-void page_history_apply(PageHistory *self, const uint32_t *refs, unsigned n,
+/*
+ * Then, without that lock: @out is @pages, xored where the refs say so, and the
+ * slots are updated.  Where so much of a page changed that it packs better as it
+ * is, DELTA is taken out of its ref.
+ */
+void page_history_apply(PageHistory *self, uint32_t *refs, unsigned n,
                         const uint8_t *pages, uint8_t *out);
 
 typedef struct {
-    uint64_t deltas;        /* pages sent as a change */
-    uint64_t stored;        /* pages put into slots, deltas included */
+    uint64_t known;         /* pages that had a slot, and could be a delta */
+    uint64_t stored;        /* pages put into slots, these included */
     uint64_t missed;        /* sent before, but not in a slot any more */
     uint64_t busy;          /* in a slot that a frame under way names */
     uint32_t used;          /* slots that hold a page */
