@@ -43,7 +43,8 @@ QMP_SRCS    := $(wildcard qmp/*.c)
 CLIENT_SRCS := $(wildcard daemon/client*.c)
 DAEMON_SRCS := $(filter-out daemon/main.c $(CLIENT_SRCS),$(wildcard daemon/*.c))
 # What the client shares with the daemon.
-SHARED_SRCS := daemon/units.c daemon/nearest.c
+SHARED_SRCS := daemon/units.c daemon/nearest.c daemon/traffic.c daemon/traffic-json.c \
+               daemon/vmdesc.c
 
 obj = $(patsubst %.c,$B/%.o,$(1))
 WIRE_OBJS   := $(call obj,$(WIRE_SRCS))
@@ -94,7 +95,7 @@ endef
 $B/multiferryd: $B/daemon/main.o $(DAEMON_OBJS) $(QMP_OBJS) $(WIRE_OBJS)
 	$(link)
 
-$B/multiferry: $(CLIENT_OBJS) $(QMP_OBJS)
+$B/multiferry: $(CLIENT_OBJS) $(QMP_OBJS) $(WIRE_OBJS)
 	$(link)
 
 # A test of wire/ links wire/ alone, so a call up into daemon/ cannot link.

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "daemon/client-control.h"
 #include "daemon/client-events.h"
+#include "daemon/client-inspect.h"
 #include "daemon/client-migrate.h"
 #include "daemon/client-query.h"
 
@@ -27,6 +28,8 @@ static const ClientCommand commands[] = {
     { "limit", "[PEER|MIGRATION|daemon] RATE", "Set a rate limit.",
       NULL, 1, 2, client_control_limit },
     { "peers", "", "Show the peers.", NULL, 0, 0, client_query_peers },
+    { "inspect", "MIGRATION|FILE", "Show what is in the traffic, or in a "
+      "recording.", client_inspect_entries, 1, 1, client_inspect_run },
     { "events", "", "Show events as they come.",
       NULL, 0, 0, client_events_run },
     { "quit", "", "End the daemon when no migration runs any more.",

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What was seen of the traffic: query-traffic and the views that read it."""
+import json
+import os
+import subprocess
+
 from harness import Qemu, assert_migrated, case, check
 from harness.sites import Sites
 
@@ -72,3 +76,38 @@ def managed(t):
     check(sum(r[wire] for r in here['history']) == migration['wire-bytes-out'],
           'wire bytes: got %d, expected %d' % (sum(r[wire] for r in here['history']),
                                                migration['wire-bytes-out']))
+
+
+@case('e2e/traffic/inspect-migration', needs=NEEDS)
+def inspect_migration(t):
+    """People see in text what query-traffic has, at both ends and by the VM's name or id."""
+    sites, id, (here, _) = migrated(t)
+    code, text, err = sites.client.run('inspect', id)
+    check(code == 0, 'inspect: %s' % err)
+    ram = here['ramblocks'][0]
+    for word in (ram['name'], str(ram['normal-pages']), str(ram['pages-again']), 'globalstate',
+                 'shut-delivered'):
+        check(word in text, 'inspect: got no %s in:\n%s' % (word, text))
+    check(sites.client.json('inspect', id)[0]['ramblocks'] == here['ramblocks'], 'inspect --json')
+
+
+@case('e2e/traffic/inspect-file', needs=['daemon'])
+def inspect_file(t):
+    """A stream without multifd, as QEMU writes it into a file: its pages and its devices."""
+    src = Qemu.source(t)
+    path = os.path.join(t.dir, 'stream')
+    src.qmp.cmd('migrate-set-parameters', **{'max-bandwidth': 0})
+    src.qmp.cmd('migrate', uri='exec:cat > ' + path)
+    src.wait_migration('completed')
+    text = subprocess.run([t.options.program('multiferry'), '--json', 'inspect', '--devices', path],
+                          capture_output=True, text=True, timeout=60)
+    check(text.returncode == 0, 'inspect: %s' % text.stderr)
+    got = json.loads(text.stdout)
+    ram = got['ramblocks'][0]
+    check(ram['used-length'] >= 64 << 20 and
+          sum(ram['parts']) - ram['pages-again'] == ram['used-length'] // got['page-size'],
+          'got %s, expected each page once and more' % {k: v for k, v in ram.items() if k != 'heat'})
+    check(got['pages-on-main'] == got['normal-pages'] + got['zero-pages'] > 0, 'pages on main')
+    fields = {d['name']: d.get('fields') for d in got['devices']}
+    state = bytes.fromhex(fields['globalstate']['runstate'].split('...')[0])
+    check(state.startswith(b'running\0'), 'globalstate: got %s' % fields['globalstate'])
