@@ -148,6 +148,9 @@ static void handle_exchange_event(Migration *self, ExchangeEvent event)
     case EXCHANGE_EVENT_SWITCHOVER:
         migration_set_state(self, MIGRATION_SWITCHOVER);
         break;
+    case EXCHANGE_EVENT_POSTCOPY:
+        migration_set_state(self, MIGRATION_POSTCOPY);
+        break;
     case EXCHANGE_EVENT_REJECTED:
         emit_rejected(self);
         break;
@@ -195,6 +198,49 @@ static void check_main(Migration *self)
             "got no main channel within %u ms (timeout first-bytes)",
             limit_ms));
     }
+}
+
+/* Where QEMU is to listen and to connect for a recovery, as far as is known here. */
+static void append_recovery(const Migration *self, GString *text)
+{
+    const ConfigTunnel *tunnel = self->kind == MIGRATION_TUNNEL
+                                 ? config_find_tunnel(self->config, self->name)
+                                 : NULL;
+
+    if (self->kind == MIGRATION_MANAGED) {
+        g_string_append(text, "`multiferry recover` at the source's daemon "
+                        "continues it");
+        return;
+    }
+    g_string_append_printf(
+        text, "give `migrate-recover` with uri '%s' at the destination, then "
+        "`migrate` with resume and uri '%s' at the source",
+        tunnel && tunnel->connect ? tunnel->connect->text
+                                  : "where the far end of this tunnel connects",
+        tunnel && tunnel->listen ? tunnel->listen->text
+                                 : "where the near end of this tunnel listens");
+}
+
+void migration_explain_postcopy(Migration *self, GError **error)
+{
+    ExchangeSnapshot now = { 0 };
+    GString *text;
+
+    if (self->exchange) {
+        exchange_get_snapshot(self->exchange, &now);
+    }
+    /* Once is enough: over a link the peer may have said it. */
+    if (!now.postcopy || now.shut || strstr((*error)->message, "two halves")) {
+        return;
+    }
+    text = g_string_new((*error)->message);
+    g_string_append(text, ". The guest is in two halves, one at each end: if "
+                    "QMP `query-migrate` says postcopy-paused at both, ");
+    append_recovery(self, text);
+    g_string_append(text, "; if the source QEMU runs it, it has stayed there, "
+                    "and the destination is to be ended");
+    g_free((*error)->message);
+    (*error)->message = g_string_free(text, FALSE);
 }
 
 void migration_begin_flow(Migration *self)

@@ -154,6 +154,9 @@ Flow migration_judge_flow(Migration *self, GError **error);
  */
 Flow migration_follow(Migration *self, const Message *message, GError **error);
 
+/* It failed while the guest was at both ends: *@error also says how to recover it. */
+void migration_explain_postcopy(Migration *self, GError **error);
+
 /* After FLOW_TAKEN_OVER: wait until the source has closed its main channel, so
  * that closing ours takes nothing back. */
 void migration_wait_source_closed(Migration *self);

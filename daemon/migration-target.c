@@ -463,6 +463,7 @@ static bool run(Migration *migration, void *data, GError **error)
         if (migration->exchange) {
             exchange_get_snapshot(migration->exchange, &last);
         }
+        migration_explain_postcopy(migration, &failure);
         migration_link_abort(migration, failure);
         migration_tear_down(migration);
         if (self->qemu) {

@@ -116,6 +116,7 @@ static bool run(Migration *self, void *data, GError **error)
          : open_link(self, tunnel, &failure);
     ok = ok && follow(self, &failure);
     if (!ok) {
+        migration_explain_postcopy(self, &failure);
         migration_link_abort(self, failure);
         g_propagate_error(error, failure);
         return false;

@@ -16,6 +16,7 @@ static const char *const state_names[] = {
     [MIGRATION_SETUP] = "setup",
     [MIGRATION_ACTIVE] = "active",
     [MIGRATION_SWITCHOVER] = "switchover",
+    [MIGRATION_POSTCOPY] = "postcopy",
     [MIGRATION_HANDOVER] = "handover",
     [MIGRATION_CANCELLING] = "cancelling",
     [MIGRATION_COMPLETED] = "completed",
@@ -515,12 +516,31 @@ void migration_join(Migration *self)
 
 /* ---- from outside ------------------------------------------------------------------ */
 
+/* Nobody can go back then: neither end has the whole guest. */
+static bool is_in_postcopy(Migration *self)
+{
+    ExchangeSnapshot now = { 0 };
+
+    if (self->exchange) {
+        exchange_get_snapshot(self->exchange, &now);
+    }
+    return now.postcopy && !now.shut;
+}
+
 bool migration_cancel(Migration *self, GError **error)
 {
     Message *message;
     bool late, setting_up;
 
     g_mutex_lock(&self->lock);
+    if (is_in_postcopy(self)) {
+        g_mutex_unlock(&self->lock);
+        g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
+                    "migration %s (%s): got cancel in postcopy, allowed only "
+                    "before it: the guest is at both ends; QMP `migrate-pause` "
+                    "at the source QEMU interrupts it", self->id, self->name);
+        return false;
+    }
     late = self->taken_over || migration_state_is_final(self->state);
     setting_up = self->state == MIGRATION_SETUP;
     self->cancel_asked = self->cancel_asked || !late;

@@ -29,6 +29,7 @@ typedef enum {
     MIGRATION_SETUP,
     MIGRATION_ACTIVE,
     MIGRATION_SWITCHOVER,   /* the guest is stopped at the source */
+    MIGRATION_POSTCOPY,     /* the guest is at both ends, to run at the destination */
     MIGRATION_HANDOVER,     /* the destination has all; the guest is to be started */
     MIGRATION_CANCELLING,
     MIGRATION_COMPLETED,

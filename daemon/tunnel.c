@@ -105,6 +105,17 @@ static Migration *get_current(Tunnel *self, const Arrival *arrival,
     return self->current;
 }
 
+/* A preempt channel comes only after its main channel. */
+static Migration *get_joinable(Tunnel *self, GError **error)
+{
+    if (!self->current || !migration_is_accepting(self->current)) {
+        g_set_error(error, STREAM_ERROR, STREAM_ERROR_IO,
+                    "it said nothing while its migration was there");
+        return NULL;
+    }
+    return self->current;
+}
+
 static void drop_late_channel(const Tunnel *self, Arrival *arrival)
 {
     log_info(NULL, "tunnel %s: channel %u from %s came when its migration was "
@@ -120,7 +131,11 @@ static bool take_arrival(Arrival *arrival, void *data, GError **error)
     GError *failure = NULL;
 
     g_mutex_lock(&self->lock);
-    migration = get_current(self, arrival, &failure);
+    if (arrival->kind == ARRIVAL_PREEMPT) {
+        migration = get_joinable(self, &failure);
+    } else {
+        migration = get_current(self, arrival, &failure);
+    }
     if (migration) {
         migration_ref(migration);
     }

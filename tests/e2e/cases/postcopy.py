@@ -5,7 +5,8 @@ Its pages come slowly and the guest is busy, so that it has to ask for some.
 """
 from harness import Skip, case, check, wait_for
 from harness.compare import compare
-from harness.qmp import QmpError
+from harness.qmp import Qmp, QmpError
+from harness.relay import Relay
 from harness.ways import way_of
 
 NEEDS = ['daemon', 'certtool']
@@ -73,16 +74,118 @@ def plain(t, kind):
 
 
 @case('e2e/postcopy/multifd/{kind}-n{n}-k{k}', needs=NEEDS, table=[
-    dict(kind='daemon', n=2, k=3), dict(kind='link', n=3, k=2)])
+    dict(kind='daemon', n=2, k=3, full=True), dict(kind='link', n=3, k=2, full=True)])
 def multifd(t, kind, n, k):
     """From 10.1 on multifd carries the first phase, and then stays open and silent."""
     compare(t, way_of(t, kind, n=n, k=k), move)
 
 
 @case('e2e/postcopy/preempt/{kind}-n{n}-k{k}', needs=NEEDS, table=[
-    dict(kind='daemon', n=0, k=0), dict(kind='daemon', n=2, k=3)])
+    dict(kind='daemon', n=0, k=0), dict(kind='daemon', n=2, k=3, full=True)])
 def preempt(t, kind, n, k):
     """Answers to page requests have a channel of their own, which says nothing before."""
     def body(way):
         return move(way, preempt=True)
     compare(t, way_of(t, kind, n=n, k=k), body)
+
+
+# ---- pause and recovery ----
+
+def wait_paused(way):
+    """The guest is in two halves.  The destination's main loop may stand still for want of
+    a page: so it is asked out of band, see recover()."""
+    way.src.wait_migration('postcopy-paused', timeout=30)
+    check(not way.src.running(), 'the source runs the guest again')
+
+
+class OutOfBand:
+    """A second QMP session, for commands that must work while the main loop stands still.
+
+    It has to be there before: not even its negotiation is out of band.
+    """
+
+    def __init__(self, qemu):
+        self.qmp = Qmp(qemu.daemon_qmp, qemu.name, oob=True)
+
+    def cmd(self, command, **arguments):
+        return self.qmp.cmd(command, arguments, oob=True)
+
+
+def recover(way):
+    """As the message of the migration that broke says."""
+    def listen_again():
+        try:
+            way.oob[1].cmd('migrate-recover', uri=way.incoming)
+            return True
+        except QmpError as e:
+            if 'paused' not in str(e):
+                raise
+            return False
+    wait_for(listen_again, 'dst: postcopy to be paused', every=0.1)
+    way.src.qmp.cmd('migrate', uri=way.address, resume=True)
+
+
+def check_told(way):
+    """The daemons name both halves and the commands that join them."""
+    for daemon in way.daemons:
+        broken = wait_for(lambda d=daemon: [m for m in d.migrations() if m['state'] == 'failed'],
+                          '%s: a failed migration' % daemon.name)
+        text = broken[-1]['error']
+        check('two halves' in text and 'migrate-recover' in text and 'resume' in text,
+              '%s: says %r' % (daemon.name, text))
+
+
+def broken(preempt, how):
+    """A body that breaks off in postcopy, and recovers."""
+    def body(way):
+        src, dst = busy_ends(way, preempt)
+        way.oob = OutOfBand(src), OutOfBand(dst)
+        way.incoming = way.incoming_uri()
+        begin_through_relay(way)
+        switch(src)
+        wait_for(lambda: src.migration()['ram']['postcopy-requests'] > 0, 'a page request')
+        how(way)
+        wait_paused(way)
+        check_told(way)
+        recover(way)
+        return way.outcome()
+    return body
+
+
+def begin_through_relay(way):
+    """A network before the destination, which can be cut."""
+    way.relay = Relay(way.t, way.incoming, name=way.name('relay'))
+    if way.kind == 'direct':
+        way.open(way.incoming)
+        way.address = way.relay.address
+    else:
+        way.connect_keys = {'connect': way.relay.address}
+        way.open(way.incoming)
+    way.src.migrate(way.address)
+
+
+def cut(way):
+    way.relay.cut(reset=True)
+
+
+def pause_source(way):
+    way.oob[0].cmd('migrate-pause')
+
+
+def pause_destination(way):
+    way.oob[1].cmd('migrate-pause')
+
+
+@case('e2e/postcopy/pause/{kind}-{by}-{channel}', needs=NEEDS, table=[
+    dict(kind='daemon', by='cut', channel='main', full=True),
+    dict(kind='daemon', by='cut', channel='preempt'),
+    dict(kind='link', by='cut', channel='main'),
+    dict(kind='daemon', by='source', channel='main', full=True),
+    dict(kind='daemon', by='destination', channel='preempt', full=True),
+    dict(kind='link', by='source', channel='main'),
+    dict(kind='link', by='destination', channel='main', full=True),
+])
+def paused(t, kind, by, channel):
+    """A lost connection or migrate-pause at one end stops both; a new migration joins them."""
+    how = {'source': pause_source, 'destination': pause_destination, 'cut': cut}[by]
+    compare(t, way_of(t, kind, n=0, k=0), broken(channel == 'preempt', how))

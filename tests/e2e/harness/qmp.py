@@ -26,7 +26,9 @@ class QmpClosed(Failure):
 
 
 class Qmp:
-    def __init__(self, path, name='qmp', timeout=10, negotiate=True):
+    """oob: this connection may also give commands out of band, .cmd(…, oob=True)."""
+
+    def __init__(self, path, name='qmp', timeout=10, negotiate=True, oob=False):
         self.name = name
         self.buffer = b''
         self.events = []
@@ -36,7 +38,7 @@ class Qmp:
         self.sock.connect(path)
         self.greeting = self._receive(time.monotonic() + timeout)
         if negotiate:
-            self.cmd('qmp_capabilities', timeout=timeout)
+            self.cmd('qmp_capabilities', {'enable': ['oob']} if oob else None, timeout=timeout)
 
     @classmethod
     def when_there(cls, path, name='qmp', timeout=10, alive=lambda: True):
@@ -55,7 +57,7 @@ class Qmp:
     def close(self):
         self.sock.close()
 
-    def cmd(self, command, arguments=None, timeout=10, **more):
+    def cmd(self, command, arguments=None, timeout=10, oob=False, **more):
         """Run a command and return its value.
 
         Keyword arguments may be written with '_' for '-'.
@@ -63,7 +65,7 @@ class Qmp:
         arguments = dict(arguments or {})
         arguments.update((k.replace('_', '-'), v) for k, v in more.items())
         self.next_id += 1
-        message = {'execute': command, 'id': self.next_id}
+        message = {'exec-oob' if oob else 'execute': command, 'id': self.next_id}
         if arguments:
             message['arguments'] = arguments
         self.send_raw(json.dumps(message).encode() + b'\n')
