@@ -129,8 +129,8 @@ install: all
 	    sed 's|@DOCDIR@|$(DOCDIR)|g' $$page > $$to && chmod 644 $$to || exit 1; \
 	done
 	install -m 644 LICENSE README.md NEWS.md docs/*.md systemd/multiferryd.conf $(DESTDIR)$(DOCDIR)/
-	for unit in systemd/*.service systemd/*.socket; do \
-	    sed 's|@SBINDIR@|$(SBINDIR)|g' $$unit > $(DESTDIR)$(UNITDIR)/$${unit##*/} && \
+	for unit in systemd/*.service systemd/*.socket systemd/*.timer; do \
+	    sed 's|@SBINDIR@|$(SBINDIR)|g; s|@BINDIR@|$(BINDIR)|g' $$unit > $(DESTDIR)$(UNITDIR)/$${unit##*/} && \
 	    chmod 644 $(DESTDIR)$(UNITDIR)/$${unit##*/} || exit 1; \
 	done
 	install -m 644 systemd/multiferry.sysusers $(DESTDIR)$(SYSUSERSDIR)/multiferry.conf

@@ -7,6 +7,7 @@
 #include "daemon/client-inspect.h"
 #include "daemon/client-migrate.h"
 #include "daemon/client-query.h"
+#include "daemon/client-service.h"
 
 #ifndef MULTIFERRY_VERSION
 #define MULTIFERRY_VERSION "unknown"
@@ -30,6 +31,10 @@ static const ClientCommand commands[] = {
     { "peers", "", "Show the peers.", NULL, 0, 0, client_query_peers },
     { "inspect", "MIGRATION|FILE", "Show what is in the traffic, or in a "
       "recording.", client_inspect_entries, 1, 1, client_inspect_run },
+    { "history", "[VM|TUNNEL|ID]", "Show migrations that have ended.",
+      client_service_history_entries, 0, 1, client_service_history },
+    { "metrics", "", "Show the daemon's numbers, for monitoring.",
+      client_service_metrics_entries, 0, 0, client_service_metrics },
     { "events", "", "Show events as they come.",
       NULL, 0, 0, client_events_run },
     { "quit", "", "End the daemon when no migration runs any more.",

@@ -26,6 +26,11 @@ static const ConfigKey daemon_keys[] = {
     { "runtime-directory", CONFIG_VALUE_PATH,
       offsetof(Config, runtime_directory), "/run/multiferry/qemu", 0, 0,
       "Where the sockets of managed migrations are made." },
+    { "state-directory", CONFIG_VALUE_PATH, offsetof(Config, state_directory),
+      NULL, 0, 0, "Where the history of migrations is kept; default: where "
+      "systemd says, else nowhere." },
+    { "history", CONFIG_VALUE_SIZE, offsetof(Config, history), "1M", 0,
+      16 * MIB, "The most that the history takes on disk; 0B: none is kept." },
     { "rate", CONFIG_VALUE_RATE, offsetof(Config, rate), "unlimited", 0, 0,
       "The most that all migrations together put on the WAN." },
     { "rate@", CONFIG_VALUE_RATE_SCHEDULE, offsetof(Config, rate_schedule),

@@ -78,6 +78,8 @@ typedef struct {
     char *name;                 /* of this daemon; default: the host name */
     Address *control;           /* default unix:/run/multiferry/control.sock */
     char *runtime_directory;    /* default /run/multiferry/qemu */
+    char *state_directory;      /* NULL: $STATE_DIRECTORY, else none */
+    uint64_t history;           /* bytes on disk; 0: none */
     uint64_t rate;              /* bytes/s; 0 unlimited */
     RateSchedule *rate_schedule;    /* NULL: none */
     uint64_t memory;            /* bytes for all migrations; default 512 MiB */

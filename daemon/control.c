@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "daemon/control-service.h"
 #include "daemon/migration-managed.h"
 #include "daemon/registry.h"
 #include "daemon/service.h"
@@ -325,6 +326,8 @@ static JsonNode *do_query_status(QmpServerSession *session, JsonObject *args,
     json_object_set_int_member(ret, "rate-limit",
                                limiter_get_rate(daemon->limiter));
     add_listeners(self, ret);
+    json_object_set_array_member(ret, "certificates",
+                                 control_service_certificates(daemon));
     return take_object(ret);
 }
 
@@ -541,6 +544,7 @@ static QmpServer *make_server(Control *self)
     for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
         qmp_server_add_command(server, &commands[i], self);
     }
+    control_service_add(server, self->setup.daemon);
     for (unsigned i = 0; i < G_N_ELEMENTS(events); i++) {
         qmp_server_add_event(server, &events[i]);
     }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "daemon/credentials.h"
 
+#include <string.h>
+
 #include <inttypes.h>
 
 typedef struct {
@@ -132,4 +134,38 @@ bool credentials_reload(Credentials *self, GError **error)
     }
     g_mutex_unlock(&self->lock);
     return ok;
+}
+
+/* Files may be in use for several ends, with rules of their own. */
+static void add_new(GPtrArray *list, TlsExpiry *expiry)
+{
+    for (unsigned i = 0; i < list->len; i++) {
+        const TlsExpiry *other = g_ptr_array_index(list, i);
+
+        if (strcmp(other->file, expiry->file) == 0) {
+            tls_expiry_free(expiry);
+            return;
+        }
+    }
+    g_ptr_array_add(list, expiry);
+}
+
+GPtrArray *credentials_list_expiry(Credentials *self)
+{
+    GPtrArray *list =
+        g_ptr_array_new_with_free_func((GDestroyNotify)tls_expiry_free);
+    g_autoptr(GPtrArray) all = g_ptr_array_new();
+    GHashTableIter iter;
+    Entry *entry;
+
+    g_mutex_lock(&self->lock);
+    g_hash_table_iter_init(&iter, self->entries);
+    while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&entry)) {
+        tls_expiry_list(entry->loaded, all);
+    }
+    g_mutex_unlock(&self->lock);
+    for (unsigned i = 0; i < all->len; i++) {
+        add_new(list, g_ptr_array_index(all, i));
+    }
+    return list;
 }

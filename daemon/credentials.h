@@ -9,6 +9,7 @@
 #define DAEMON_CREDENTIALS_H
 
 #include "daemon/tls.h"
+#include "daemon/tls-expiry.h"
 
 typedef struct Credentials Credentials;
 
@@ -24,5 +25,8 @@ TlsCredentials *credentials_get(Credentials *self, const TlsConfig *config,
  */
 bool credentials_reload(Credentials *self, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+
+/* Of all that is loaded: (TlsExpiry *), one for each file; the caller's. */
+GPtrArray *credentials_list_expiry(Credentials *self);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "daemon/config.h"
 #include "daemon/credentials.h"
+#include "daemon/history.h"
 #include "daemon/limiter.h"
 #include "daemon/peer-status.h"
 
@@ -20,6 +21,8 @@ typedef struct {
     Credentials *credentials;
     Registry *registry;
     PeerStatus *peer_status;
+    History *history;               /* NULL: none is kept */
+    int64_t start_us;               /* real time */
     Limiter *limiter;               /* the root: all WAN legs together */
     GHashTable *peer_limiters;      /* peer name -> Limiter; constant */
 } Daemon;

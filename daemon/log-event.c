@@ -21,8 +21,11 @@ static const char *const ids[] = {
     [LOG_EVENT_MIGRATION_FAILED] = "67f3c652a61741138f0aea827e1e7f1b",
     [LOG_EVENT_MIGRATION_CANCELLED] = "8f881cd275d443e59a6518e944237879",
     [LOG_EVENT_PACKET_REJECTED] = "814d5d006ac4439b80589959a52e50a0",
+    [LOG_EVENT_CERTIFICATE_EXPIRES] = "454288a5a8e84ad6925eedd832255cfa",
+    [LOG_EVENT_HISTORY_FAILED] = "7ca49fc8db96452b8fef92aeaa652290",
+    [LOG_EVENT_ACCESS_REFUSED] = "65289f5b3d15477e96b32aa649d22e67",
 };
-static_assert(G_N_ELEMENTS(ids) == LOG_EVENT_PACKET_REJECTED + 1,
+static_assert(G_N_ELEMENTS(ids) == LOG_EVENT_ACCESS_REFUSED + 1,
               "a kind of log line has no MESSAGE_ID");
 
 const char *log_event_get_id(LogEvent event)

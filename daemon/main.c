@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "daemon/control.h"
+#include "daemon/expiry.h"
 #include "daemon/link-server.h"
 #include "daemon/log.h"
 #include "daemon/migration-target.h"
@@ -43,6 +44,7 @@ typedef struct {
     RateClock *rate_clock;
     GMainLoop *loop;
     Drain *drain;
+    Expiry *expiry;
     char *link_address;
     LinkServer *link_server;
     GPtrArray *tunnels;
@@ -122,6 +124,7 @@ static void make_daemon(Service *self)
     daemon->credentials = credentials_new();
     daemon->registry = registry_new(self->config);
     daemon->peer_status = peer_status_new();
+    daemon->start_us = g_get_real_time();
     daemon->limiter = limiter_new(NULL, self->config->rate, 1);
     daemon->peer_limiters = g_hash_table_new_full(
         g_str_hash, g_str_equal, NULL, (GDestroyNotify)limiter_unref);
@@ -264,6 +267,11 @@ static bool start_control(Service *self, GError **error)
 
 /* ---- signals ----------------------------------------------------------------------------- */
 
+static void check_certificates(Service *self)
+{
+    expiry_check(self->expiry, g_get_real_time() / G_USEC_PER_SEC);
+}
+
 static gboolean handle_stop(void *data)
 {
     drain_begin(data);
@@ -283,6 +291,7 @@ static gboolean handle_reload(void *data)
     if (credentials_reload(self->daemon.credentials, &error)) {
         log_info(LOG_ABOUT(LOG_EVENT_RELOADED), "reloaded the TLS credentials; "
                  "running migrations keep theirs");
+        check_certificates(self);
     } else {
         log_error(LOG_ABOUT(LOG_EVENT_RELOAD_FAILED),
                   "reload: %s; all credentials stay as they were", error->message);
@@ -292,6 +301,24 @@ static gboolean handle_reload(void *data)
 }
 
 /* ---- running ------------------------------------------------------------------------------- */
+
+/* Without a place of our own there is none: where systemd says, if it says so. */
+static bool start_history(Service *self, GError **error)
+{
+    const char *directory = self->config->state_directory;
+
+    if (!directory) {
+        directory = g_getenv("STATE_DIRECTORY");
+    }
+    if (!directory || !*directory || self->config->history == 0) {
+        return true;
+    }
+    self->daemon.history = history_new(directory, self->config->history, error);
+    if (!self->daemon.history) {
+        g_prefix_error(error, "[daemon] state-directory: ");
+    }
+    return self->daemon.history != NULL;
+}
 
 static bool start(Service *self, GError **error)
 {
@@ -308,7 +335,8 @@ static bool start(Service *self, GError **error)
                     self->config->runtime_directory, g_strerror(errno));
         return false;
     }
-    return start_link(self, error) && start_tunnels(self, error) &&
+    return start_history(self, error) && start_link(self, error) &&
+           start_tunnels(self, error) &&
            start_control(self, error);
 }
 
@@ -344,7 +372,9 @@ static void stop(Service *self)
     limiter_unref(self->daemon.limiter);
     registry_free(self->daemon.registry);
     peer_status_free(self->daemon.peer_status);
+    expiry_free(self->expiry);
     credentials_free(self->daemon.credentials);
+    history_free(self->daemon.history);
     g_free(self->link_address);
 }
 
@@ -361,6 +391,8 @@ static int run(Config *config)
         g_unix_signal_add(SIGTERM, handle_stop, self.drain);
         g_unix_signal_add(SIGINT, handle_stop, self.drain);
         g_unix_signal_add(SIGHUP, handle_reload, &self);
+        self.expiry = expiry_new(self.daemon.credentials);
+        check_certificates(&self);
         service_start_watchdog();
         service_ready();
         log_info(LOG_ABOUT(LOG_EVENT_READY), "multiferryd %s (%s) is ready",

@@ -459,6 +459,9 @@ static void *migration_thread(void *data)
         self->destroy(self->data);
     }
     registry_end(self->daemon->registry, self, self->memory);
+    if (self->daemon->history) {
+        history_add(self->daemon->history, migration_to_json(self));
+    }
     /* Only now: who hears it may begin the next one of this VM. */
     log_end(self, state, error);
     emit_state(self, state, error);

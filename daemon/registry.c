@@ -22,6 +22,8 @@ struct Registry {
     uint64_t memory_used;
     GPtrArray *running;         /* owns references */
     GPtrArray *finished;        /* likewise, oldest first */
+    Totals *ended;              /* of all that have ended */
+    Totals *shown;              /* what the last caller was given */
 };
 
 Registry *registry_new(const Config *config)
@@ -34,6 +36,8 @@ Registry *registry_new(const Config *config)
     g_cond_init(&self->changed);
     self->running =
         g_ptr_array_new_with_free_func((GDestroyNotify)migration_unref);
+    self->ended = totals_new();
+    self->shown = totals_new();
     self->finished =
         g_ptr_array_new_with_free_func((GDestroyNotify)migration_unref);
     return self;
@@ -46,6 +50,8 @@ void registry_free(Registry *self)
     }
     g_ptr_array_unref(self->finished);
     g_ptr_array_unref(self->running);
+    totals_free(self->ended);
+    totals_free(self->shown);
     g_cond_clear(&self->changed);
     g_mutex_clear(&self->lock);
     g_main_context_unref(self->context);
@@ -207,6 +213,39 @@ bool registry_claim(Registry *self, Migration *migration, MigrationKind kind,
     return ok;
 }
 
+/* "tls-error-quark" is "tls". */
+static const char *name_of_domain(GQuark domain)
+{
+    g_auto(GStrv) words = g_strsplit(g_quark_to_string(domain), "-", -1);
+    GString *name = g_string_new(NULL);
+    g_autofree char *text = NULL;
+
+    for (unsigned i = 0; words[i]; i++) {
+        if (strcmp(words[i], "error") != 0 && strcmp(words[i], "quark") != 0) {
+            g_string_append_printf(name, "%s%s", name->len ? "-" : "",
+                                   words[i]);
+        }
+    }
+    text = g_string_free(name, FALSE);
+    return g_intern_string(text);
+}
+
+/* With the lock held. */
+static void count_end(Registry *self, Migration *migration)
+{
+    JsonObject *json;
+
+    if (!migration_state_is_final(migration_get_state(migration))) {
+        return;     /* it has never begun */
+    }
+    json = migration_to_json(migration);
+    totals_add(self->ended, json);
+    json_object_unref(json);
+    if (migration->state == MIGRATION_FAILED) {
+        totals_add_reason(self->ended, name_of_domain(migration->error->domain));
+    }
+}
+
 void registry_end(Registry *self, Migration *migration, uint64_t memory)
 {
     unsigned index;
@@ -214,6 +253,7 @@ void registry_end(Registry *self, Migration *migration, uint64_t memory)
     g_mutex_lock(&self->lock);
     self->memory_used -= memory;
     if (g_ptr_array_find(self->running, migration, &index)) {
+        count_end(self, migration);
         g_ptr_array_add(self->finished,
                         g_ptr_array_steal_index(self->running, index));
     }
@@ -297,6 +337,38 @@ static GPtrArray *list(Registry *self, bool finished)
 GPtrArray *registry_list(Registry *self)
 {
     return list(self, true);
+}
+
+Totals *registry_get_totals(Registry *self)
+{
+    Totals *totals;
+
+    g_mutex_lock(&self->lock);
+    totals = totals_copy(self->ended);
+    for (unsigned i = 0; i < self->running->len; i++) {
+        JsonObject *json =
+            migration_to_json(g_ptr_array_index(self->running, i));
+
+        /* One that has just ended is not to be counted as that twice. */
+        json_object_set_string_member(json, "state", "");
+        totals_add(totals, json);
+        json_object_unref(json);
+    }
+    totals_keep_growing(totals, self->shown);
+    totals_free(self->shown);
+    self->shown = totals_copy(totals);
+    g_mutex_unlock(&self->lock);
+    return totals;
+}
+
+uint64_t registry_get_memory(Registry *self)
+{
+    uint64_t memory;
+
+    g_mutex_lock(&self->lock);
+    memory = self->memory_used;
+    g_mutex_unlock(&self->lock);
+    return memory;
 }
 
 unsigned registry_count_running(Registry *self)

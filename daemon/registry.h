@@ -9,6 +9,7 @@
 #define DAEMON_REGISTRY_H
 
 #include "daemon/migration.h"
+#include "daemon/totals.h"
 
 /* On the main loop.  @data is consumed. */
 typedef void (*RegistrySink)(const char *event, JsonObject *data,
@@ -46,6 +47,10 @@ Migration *registry_find(Registry *self, const char *id_or_name);
 Migration *registry_find_destination(Registry *self, const char *id);
 /* All, the running ones last; owns references. */
 GPtrArray *registry_list(Registry *self);
+/* What all since the start add up to, those that run included; the caller's. */
+Totals *registry_get_totals(Registry *self);
+/* Bytes that running ones were granted. */
+uint64_t registry_get_memory(Registry *self);
 unsigned registry_count_running(Registry *self);
 unsigned registry_count_of_peer(Registry *self, const ConfigPeer *peer);
 
