@@ -9,6 +9,7 @@ of its own, and the ports of the page become ports that are free here.
 QEMU runs as libvirt-qemu and multiferryd as multiferry, as an operator has
 it, because who may open whose socket is half of the recipe.
 """
+import grp
 import os
 import pwd
 import re
@@ -28,8 +29,9 @@ PAGE = 'howto-libvirt.md'
 CONFIG = '/etc/multiferry/multiferryd.conf'
 QEMU_CONFIG = '/etc/libvirt/qemu.conf'
 VM = 'web1'
-# What Debian's packages, and ours, would have made.
+# What Debian's packages, and ours, would have made, each user with a group of his name.
 USERS = {'libvirt-qemu': 64055, 'multiferry': 64056}
+GROUPS = {**USERS, 'multiferry-qemu': 64057}
 HOME = '/var/lib/multiferry-e2e'        # of the guest's files, in each host
 
 # What each host has of its own; the directory in the case's is named after it.
@@ -51,7 +53,7 @@ ENTER_HOST = '; '.join(
 AS_USER = '; '.join([
     'set -e', 'user=$1', 'program=/run/$(basename "$2")', 'touch "$program"',
     'mount -t proc none /proc', 'mount --bind "$2" "$program"', 'shift 2',
-    'exec setpriv --reuid "$user" --regid "$user" --clear-groups "$program" "$@"'])
+    'exec setpriv --reuid "$user" --regid "$user" --init-groups "$program" "$@"'])
 
 LIBVIRTD_CONF = '''
 auth_unix_rw = "none"
@@ -106,17 +108,30 @@ def find(program):
     return shutil.which(program, path=os.environ.get('PATH', '') + ':/usr/local/sbin:/usr/sbin')
 
 
-def uid_of(user):
+def lines_missing(path, ids, form):
+    """Lines for those names that a file of this system does not have."""
+    with open(path) as f:
+        there = {line.split(':')[0] for line in f}
+    return ''.join(form.format(name, number) for name, number in ids.items() if name not in there)
+
+
+def lines_of(tree, kind, n_fields):
+    """The first fields of the lines of systemd/multiferry.KIND."""
+    with open(os.path.join(tree, 'systemd', 'multiferry.' + kind)) as f:
+        return [line.split()[:n_fields] for line in f if line.strip() and line[0] != '#']
+
+
+def id_of(kind, name):
     try:
-        return pwd.getpwnam(user).pw_uid
+        return pwd.getpwnam(name).pw_uid if kind == 'user' else grp.getgrnam(name).gr_gid
     except KeyError:
-        return USERS[user]
+        return GROUPS.get(name, 0)
 
 
 def chown_tree(path, user):
     for directory, _, names in os.walk(path):
         for name in ['.', *names]:
-            os.chown(os.path.join(directory, name), uid_of(user), uid_of(user))
+            shutil.chown(os.path.join(directory, name), id_of('user', user), id_of('group', user))
 
 
 class Host(Process):
@@ -148,20 +163,38 @@ class Host(Process):
             if os.path.isdir(path) or path.startswith('/var/'):
                 os.mkdir(self.path(path))
         os.close(os.open(self.dir + '/no-kvm', os.O_CREAT, 0))
-        for path in ('/etc/passwd', '/etc/group'):
-            with open(path) as f:
-                text = f.read()
-            for user, uid in USERS.items():
-                if not re.search('^%s:' % user, text, re.M):
-                    line = '%s:x:%d:%d::/nonexistent:/bin/false\n' % (user, uid, uid)
-                    text += line if 'passwd' in path else '%s:x:%d:\n' % (user, uid)
-            self._write(path, text)
+        with open('/etc/passwd') as f:
+            self._write('/etc/passwd', f.read() + lines_missing(
+                f.name, USERS, '{0}:x:{1}:{1}::/nonexistent:/bin/false\n'))
+        with open('/etc/group') as f:
+            self._write('/etc/group', f.read() + lines_missing(f.name, GROUPS, '{0}:x:{1}:\n'))
+        self._boot(t.options.tree)
         self._write('/etc/libvirt/libvirtd.conf', LIBVIRTD_CONF % uuid.uuid4())
         self._write(QEMU_CONFIG, QEMU_CONF + qemu_conf)
         os.makedirs(self.path(HOME + '/bin'))
         os.symlink(resolve(None)[1], self.path('%s/bin/%s' % (HOME, PROGRAM)))
         shutil.copy(t.options.guest, self.path(HOME + '/guest.elf'))
         os.chmod(self.path(HOME), 0o777)
+
+    def _boot(self, tree):
+        """What systemd makes of our own sysusers and tmpfiles."""
+        for kind, user, group in lines_of(tree, 'sysusers', 3):
+            if kind == 'm':
+                self.join_group(user, group)
+        for kind, path, mode, user, group in lines_of(tree, 'tmpfiles', 5):
+            if path.startswith('/run/'):
+                os.mkdir(self.path(path))
+                shutil.chown(self.path(path), id_of('user', user), id_of('group', group))
+                os.chmod(self.path(path), int(mode, 8))
+
+    def join_group(self, user, group):
+        """usermod -a -G: which cannot replace a file that is mounted."""
+        with open(self.path('/etc/group')) as f:
+            text = f.read()
+        new = re.sub(r'^(%s:.*:)(.*)$' % re.escape(group), lambda m: m[1] + ','.join(
+            filter(None, [m[2], user])), text, flags=re.M)
+        check(new != text, '%s: there is no group %s' % (self.name, group))
+        self._write('/etc/group', new)
 
     def _write(self, path, text):
         with open(self.path(path), 'w') as f:
@@ -268,8 +301,8 @@ class Hosts:
             host.wait_ready()
             for section in sections:
                 for words in self.page.commands(section):
-                    if words[0] == 'install':
-                        host.check_run(*words)
+                    if words[:3] == ['usermod', '-a', '-G']:
+                        host.join_group(words[4], words[3])
         self.daemons = {name: self._daemon(name) for name in ('kvm2', 'kvm1')}
         self.kvm1.start_guest(dirty)
 
