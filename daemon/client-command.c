@@ -8,6 +8,7 @@
 #include "daemon/client-migrate.h"
 #include "daemon/client-query.h"
 #include "daemon/client-service.h"
+#include "daemon/client-top.h"
 
 #ifndef MULTIFERRY_VERSION
 #define MULTIFERRY_VERSION "unknown"
@@ -29,6 +30,8 @@ static const ClientCommand commands[] = {
     { "limit", "[PEER|MIGRATION|daemon] RATE", "Set a rate limit.",
       NULL, 1, 2, client_control_limit },
     { "peers", "", "Show the peers.", NULL, 0, 0, client_query_peers },
+    { "top", "", "Show what runs, every second.",
+      client_top_entries, 0, 0, client_top_run },
     { "inspect", "MIGRATION|FILE", "Show what is in the traffic, or in a "
       "recording.", client_inspect_entries, 1, 1, client_inspect_run },
     { "history", "[VM|TUNNEL|ID]", "Show migrations that have ended.",

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "daemon/client-capture.h"
 #include "daemon/client-format.h"
+#include "daemon/client-table.h"
 #include "daemon/units.h"
 
 enum {
@@ -21,48 +22,7 @@ const GOptionEntry client_inspect_entries[] = {
     { NULL, 0, 0, 0, NULL, NULL, NULL },
 };
 
-/* ---- tables ------------------------------------------------------------------------- */
-
-typedef struct {
-    GPtrArray *rows, *cells;
-} Table;
-
-static void begin_table(Table *table)
-{
-    table->rows = g_ptr_array_new_with_free_func((GDestroyNotify)g_strfreev);
-    table->cells = g_ptr_array_new();
-}
-
-/* Takes @text. */
-static void add_cell(Table *table, char *text)
-{
-    g_ptr_array_add(table->cells, text);
-}
-
-static void add_number(Table *table, JsonObject *object, const char *member)
-{
-    add_cell(table, g_strdup_printf("%" PRIu64,
-                                    client_format_get_number(object, member)));
-}
-
-static void end_row(Table *table)
-{
-    g_ptr_array_add(table->cells, NULL);
-    g_ptr_array_add(table->rows, g_ptr_array_free(table->cells, FALSE));
-    table->cells = g_ptr_array_new();
-}
-
-static void end_table(Table *table, GString *text, const char *title,
-                      const char *const *titles)
-{
-    if (table->rows->len > 0) {
-        g_autofree char *body = client_format_table(titles, table->rows);
-
-        g_string_append_printf(text, "\n%s\n%s", title, body);
-    }
-    g_ptr_array_unref(table->cells);
-    g_ptr_array_unref(table->rows);
-}
+/* ---- answers ---------------------------------------------------------------------- */
 
 static JsonObject *get_element(JsonArray *array, unsigned i)
 {
@@ -87,13 +47,12 @@ static uint64_t get_number(JsonArray *array, unsigned i)
 
 /* ---- parts of the text ----------------------------------------------------------------- */
 
-static void add_pages(Table *table, JsonObject *object)
+static void add_pages(ClientTable *table, JsonObject *object)
 {
-    add_number(table, object, "normal-pages");
-    add_number(table, object, "zero-pages");
-    add_number(table, object, "pages-again");
-    add_cell(table, units_format_size(client_format_get_number(
-        object, "payload-bytes")));
+    client_table_add_number(table, object, "normal-pages");
+    client_table_add_number(table, object, "zero-pages");
+    client_table_add_number(table, object, "pages-again");
+    client_table_add_size(table, object, "payload-bytes");
 }
 
 static void add_head(GString *text, JsonObject *traffic)
@@ -129,20 +88,18 @@ static void add_blocks(GString *text, JsonArray *blocks)
     static const char *const titles[] = {
         "NAME", "LENGTH", "NORMAL", "ZERO", "AGAIN", "PAYLOAD", NULL
     };
-    Table table;
+    ClientTable table;
 
-    begin_table(&table);
+    client_table_init(&table);
     for (unsigned i = 0; i < get_length(blocks); i++) {
         JsonObject *block = get_element(blocks, i);
 
-        add_cell(&table, client_format_escape(client_format_get_string(
-            block, "name")));
-        add_cell(&table, units_format_size(client_format_get_number(
-            block, "used-length")));
+        client_table_add_text(&table, block, "name");
+        client_table_add_size(&table, block, "used-length");
         add_pages(&table, block);
-        end_row(&table);
+        client_table_end_row(&table);
     }
-    end_table(&table, text, "RAM blocks", titles);
+    client_table_append(&table, text, "\nRAM blocks\n", titles);
 }
 
 static void add_channels(GString *text, JsonArray *channels)
@@ -150,20 +107,19 @@ static void add_channels(GString *text, JsonArray *channels)
     static const char *const titles[] = {
         "CHANNEL", "PACKETS", "SYNCS", "BYTES", NULL
     };
-    Table table;
+    ClientTable table;
 
-    begin_table(&table);
+    client_table_init(&table);
     for (unsigned i = 0; i < get_length(channels); i++) {
         JsonObject *channel = get_element(channels, i);
 
-        add_number(&table, channel, "channel");
-        add_number(&table, channel, "packets");
-        add_number(&table, channel, "syncs");
-        add_cell(&table, units_format_size(client_format_get_number(channel,
-                                                                    "bytes")));
-        end_row(&table);
+        client_table_add_number(&table, channel, "channel");
+        client_table_add_number(&table, channel, "packets");
+        client_table_add_number(&table, channel, "syncs");
+        client_table_add_size(&table, channel, "bytes");
+        client_table_end_row(&table);
     }
-    end_table(&table, text, "Channels", titles);
+    client_table_append(&table, text, "\nChannels\n", titles);
 }
 
 /* "12 9 13": packets of one epoch by channel, where a recording tells. */
@@ -194,9 +150,9 @@ static void add_epochs(GString *text, JsonObject *traffic, JsonArray *channels)
     unsigned per_row = client_format_get_number(traffic, "epochs-per-row");
     bool recorded = client_format_has(traffic, "channels");
     unsigned skipped = 0;
-    Table table;
+    ClientTable table;
 
-    begin_table(&table);
+    client_table_init(&table);
     for (unsigned i = 0; i < get_length(epochs); i++) {
         JsonObject *epoch = get_element(epochs, i);
 
@@ -209,14 +165,14 @@ static void add_epochs(GString *text, JsonObject *traffic, JsonArray *channels)
             skipped++;
             continue;
         }
-        add_number(&table, epoch, "epoch");
-        add_number(&table, epoch, "packets");
+        client_table_add_number(&table, epoch, "epoch");
+        client_table_add_number(&table, epoch, "packets");
         add_pages(&table, epoch);
-        add_cell(&table, recorded ? join_packets(channels, i, per_row)
+        client_table_add(&table, recorded ? join_packets(channels, i, per_row)
                                   : g_strdup("-"));
-        end_row(&table);
+        client_table_end_row(&table);
     }
-    end_table(&table, text, "Epochs with pages", titles);
+    client_table_append(&table, text, "\nEpochs with pages\n", titles);
     if (skipped > 0) {
         g_string_append_printf(text, "(and %u more)\n", skipped);
     }
@@ -258,30 +214,30 @@ static void add_regions(GString *text, JsonArray *blocks)
         "BLOCK", "FROM", "TO", "PAGES AGAIN", NULL
     };
     g_autoptr(GArray) regions = g_array_new(FALSE, FALSE, sizeof(Region));
-    Table table;
+    ClientTable table;
 
     for (unsigned i = 0; i < get_length(blocks); i++) {
         collect_regions(get_element(blocks, i), regions);
     }
     g_array_sort(regions, compare_regions);
-    begin_table(&table);
+    client_table_init(&table);
     for (unsigned i = 0; i < MIN(regions->len, REGIONS_SHOWN); i++) {
         const Region *region = &g_array_index(regions, Region, i);
 
-        add_cell(&table, client_format_escape(region->block));
-        add_cell(&table, g_strdup_printf("0x%" PRIx64, region->begin));
-        add_cell(&table, g_strdup_printf("0x%" PRIx64, region->end - 1));
-        add_cell(&table, g_strdup_printf("%" PRIu64, region->again));
-        end_row(&table);
+        client_table_add(&table, client_format_escape(region->block));
+        client_table_add(&table, g_strdup_printf("0x%" PRIx64, region->begin));
+        client_table_add(&table, g_strdup_printf("0x%" PRIx64, region->end - 1));
+        client_table_add(&table, g_strdup_printf("%" PRIu64, region->again));
+        client_table_end_row(&table);
     }
-    end_table(&table, text, "Dirtied most", titles);
+    client_table_append(&table, text, "\nDirtied most\n", titles);
 }
 
 static void add_sections(GString *text, JsonObject *main)
 {
     static const char *const titles[] = { "NAME", "INSTANCE", "BYTES", NULL };
     JsonArray *sections = client_format_get_array(main, "sections");
-    Table table;
+    ClientTable table;
 
     g_string_append_printf(
         text, "\nMain channel: %" PRIu64 " bytes, of them %" PRIu64
@@ -292,17 +248,16 @@ static void add_sections(GString *text, JsonObject *main)
         client_format_get_number(main, "eos"),
         client_format_get_number(main, "page-records"),
         client_format_get_number(main, "zero-records"));
-    begin_table(&table);
+    client_table_init(&table);
     for (unsigned i = 0; i < get_length(sections); i++) {
         JsonObject *section = get_element(sections, i);
 
-        add_cell(&table, client_format_escape(client_format_get_string(
-            section, "name")));
-        add_number(&table, section, "instance");
-        add_number(&table, section, "bytes");
-        end_row(&table);
+        client_table_add_text(&table, section, "name");
+        client_table_add_number(&table, section, "instance");
+        client_table_add_number(&table, section, "bytes");
+        client_table_end_row(&table);
     }
-    end_table(&table, text, "Device sections", titles);
+    client_table_append(&table, text, "\nDevice sections\n", titles);
 }
 
 static void add_moments(GString *text, JsonObject *moments)

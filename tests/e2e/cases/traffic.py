@@ -2,9 +2,13 @@
 """What was seen of the traffic: query-traffic and the views that read it."""
 import json
 import os
+import pty
+import re
+import select
 import subprocess
+import time
 
-from harness import Qemu, assert_migrated, case, check
+from harness import Qemu, assert_migrated, assert_stayed, case, check
 from harness.sites import Sites
 
 NEEDS = ['daemon', 'certtool']
@@ -111,3 +115,49 @@ def inspect_file(t):
     fields = {d['name']: d.get('fields') for d in got['devices']}
     state = bytes.fromhex(fields['globalstate']['runstate'].split('...')[0])
     check(state.startswith(b'running\0'), 'globalstate: got %s' % fields['globalstate'])
+
+
+def top_output(sites, words, until, terminal=False, timeout=30):
+    """What top writes until the text has this, on a pipe or on a terminal."""
+    reader, writer = pty.openpty() if terminal else os.pipe()
+    env = dict(os.environ, TERM='xterm' if terminal else 'dumb')
+    p = subprocess.Popen(sites.client.words('top', *words), stdin=subprocess.DEVNULL,
+                         stdout=writer, stderr=subprocess.STDOUT, env=env)
+    os.close(writer)
+    text, deadline = '', time.monotonic() + timeout
+    try:
+        while not until(text):
+            ready, _, _ = select.select([reader], [], [], max(0, deadline - time.monotonic()))
+            check(ready, 'top: not what was waited for:\n%s' % text)
+            data = os.read(reader, 65536)
+            check(data, 'top: ended after:\n%s' % text)
+            text += data.decode()
+    finally:
+        p.kill()
+        p.wait()
+        os.close(reader)
+    return text
+
+
+@case('e2e/traffic/top', needs=NEEDS)
+def top(t):
+    """A migration that runs, with rates of its channels at the second look; on any terminal."""
+    src, dst = Qemu.source(t), Qemu.destination(t)
+    dst.may_be_dead = True
+    sites = Sites(t, src, dst, dc1={'peer dc2': {'rate': '10mbit'}})
+    code, text, err = sites.client.run('top', '--once')
+    check(code == 0 and 'no migration runs' in text, 'top --once: %s%s' % (text, err))
+    id = sites.client.json('migrate', 'web1', '--to', 'dc2', '--detach')[0]['id']
+    rate = re.compile(r'^lane +0 .* [\d.]+ [kM]?bit/s', re.M)
+    text = top_output(sites, [], rate.search)
+    check(id[:8] in text and 'web1' in text and '\033' not in text, 'top, dumb:\n%s' % text)
+    check('dc2' in text and '10.0 Mbit/s' in text, 'top, dumb:\n%s' % text)
+    text = top_output(sites, [], lambda s: s.count('\033[H') > 1 and 'web1' in s, terminal=True)
+    check('\033[K' in text and '\033[J' in text, 'top, terminal: %r' % text)
+    text = top_output(sites, ['--json'], lambda s: s.count('\n') > 1)
+    for line in text.splitlines()[:2]:
+        check(json.loads(line)[0]['id'] == id, 'top --json: %s' % line)
+    code, text, _ = sites.client.run('top', '--once')
+    check(code == 0 and 'web1' in text, 'top --once: %s' % text)
+    sites.client.run('cancel', id)
+    assert_stayed(t, src, dst)
