@@ -4,13 +4,14 @@
  *
  * Theory of operation.  main-parser.c delivers units of bytes; this file reads
  * section headers and commands and hands the bodies that it can follow to
- * main-config.c and main-ram.c.  Any other section's body has no length, and
- * turns the parser opaque.
+ * main-config.c, main-ram.c and main-bitmap.c.  Any other section's body has no
+ * length, and turns the parser opaque.
  */
 #include <inttypes.h>
 #include <string.h>
 
 #include "wire/bytes.h"
+#include "wire/main-bitmap.h"
 #include "wire/main-command.h"
 #include "wire/main-config.h"
 #include "wire/main-parser.h"
@@ -44,6 +45,7 @@ typedef enum {
     STATE_START_VERSION,
     STATE_SECTION_ID,
     STATE_RAM,              /* in main-ram.c */
+    STATE_BITMAP,           /* in main-bitmap.c */
     STATE_FOOTER,
     STATE_FOOTER_ID,
     STATE_COMMAND,          /* in main-command.c */
@@ -59,6 +61,7 @@ struct MainStream {
     MainParser parser;
     MainConfig config;
     MainRam ram;
+    MainBitmap bitmap;
     MainCommand command;
 
     State state;
@@ -67,6 +70,9 @@ struct MainStream {
     bool ram_started;
     bool ram_ended;         /* its END section, whole */
     uint32_t ram_id;
+    bool bitmap_started;
+    uint32_t bitmap_id;
+    bool in_bitmap;         /* the present section; else it is RAM's */
     Footers footers;
     uint8_t section_type;   /* of the present START, FULL, PART or END */
     uint32_t section_id;
@@ -241,24 +247,39 @@ static bool step_start_id(MainStream *self)
     return true;
 }
 
+static bool section_is(const MainStream *self, const char *name)
+{
+    return self->section_type == SECTION_START &&
+           self->parser.have == strlen(name) &&
+           memcmp(self->parser.unit, name, self->parser.have) == 0;
+}
+
 static bool step_start_name(MainStream *self)
 {
     const char *name = (const char *)self->parser.unit;
     size_t len = self->parser.have;
     g_autofree char *shown = NULL;
 
-    if (len != 3 || memcmp(name, "ram", 3) != 0 ||
-        self->section_type != SECTION_START) {
+    self->in_bitmap = section_is(self, "dirty-bitmap");
+    if (!self->in_bitmap && !section_is(self, "ram")) {
         shown = ramblock_name_escape(name, len);
         return main_parser_stop(&self->parser, "section '%s' has no length on "
                                 "the wire", shown);
     }
-    if (self->ram_started) {
-        return main_parser_fail(&self->parser, "got START of section 'ram' "
-                                "twice, allowed once");
+    if (self->in_bitmap ? self->bitmap_started : self->ram_started) {
+        return main_parser_fail(&self->parser, "got START of section '%s' "
+                                "twice, allowed once",
+                                self->in_bitmap ? "dirty-bitmap" : "ram");
     }
     expect(self, STATE_START_VERSION, 8);
     return true;
+}
+
+static void begin_bitmap(MainStream *self)
+{
+    self->in_bitmap = true;
+    self->state = STATE_BITMAP;
+    main_bitmap_begin(&self->bitmap, &self->parser);
 }
 
 static bool step_start_version(MainStream *self)
@@ -266,10 +287,24 @@ static bool step_start_version(MainStream *self)
     uint32_t instance = bytes_get_be32(self->parser.unit);
     uint32_t version = bytes_get_be32(self->parser.unit + 4);
 
-    if (instance != 0 || version != RAM_VERSION) {
-        return main_parser_stop(&self->parser, "section 'ram' instance %" PRIu32
-                                " version %" PRIu32 " is not known", instance,
-                                version);
+    if (instance != 0 || version != (self->in_bitmap ? MAIN_BITMAP_VERSION
+                                                     : RAM_VERSION)) {
+        return main_parser_stop(&self->parser, "section '%s' instance %" PRIu32
+                                " version %" PRIu32 " is not known",
+                                self->in_bitmap ? "dirty-bitmap" : "ram",
+                                instance, version);
+    }
+    if (self->in_bitmap ? self->ram_started && self->section_id == self->ram_id
+                        : self->bitmap_started &&
+                          self->section_id == self->bitmap_id) {
+        return main_parser_fail(&self->parser, "got section id %" PRIu32
+                                " twice, allowed once", self->section_id);
+    }
+    if (self->in_bitmap) {
+        self->bitmap_started = true;
+        self->bitmap_id = self->section_id;
+        begin_bitmap(self);
+        return true;
     }
     self->ram_started = true;
     self->ram_id = self->section_id;
@@ -278,11 +313,17 @@ static bool step_start_version(MainStream *self)
     return true;
 }
 
-/* Other sections have turned us opaque, so only RAM's can be open here. */
+/* Other sections have turned us opaque, so only those we follow can be open. */
 static bool step_section_id(MainStream *self)
 {
     uint32_t id = bytes_get_be32(self->parser.unit);
 
+    self->section_id = id;
+    if (self->bitmap_started && id == self->bitmap_id) {
+        begin_bitmap(self);
+        return true;
+    }
+    self->in_bitmap = false;
     if (!self->ram_started) {
         return main_parser_fail(&self->parser, "got %s of section %" PRIu32
                                 ", allowed only after its START",
@@ -303,6 +344,15 @@ static bool step_section_id(MainStream *self)
     return true;
 }
 
+static void end_section(MainStream *self)
+{
+    if (self->footers == FOOTERS_NOT_SENT) {
+        expect(self, STATE_TYPE, 1);
+    } else {
+        expect(self, STATE_FOOTER, 1);
+    }
+}
+
 static bool step_ram(MainStream *self)
 {
     bool done;
@@ -311,10 +361,21 @@ static bool step_ram(MainStream *self)
         return false;
     }
     self->ram_ended = done && self->section_type == SECTION_END;
-    if (done && self->footers == FOOTERS_NOT_SENT) {
-        expect(self, STATE_TYPE, 1);
-    } else if (done) {
-        expect(self, STATE_FOOTER, 1);
+    if (done) {
+        end_section(self);
+    }
+    return true;
+}
+
+static bool step_bitmap(MainStream *self)
+{
+    bool done;
+
+    if (!main_bitmap_step(&self->bitmap, &self->parser, &done)) {
+        return false;
+    }
+    if (done) {
+        end_section(self);
     }
     return true;
 }
@@ -338,16 +399,16 @@ static bool step_footer(MainStream *self)
     }
     return main_parser_fail(&self->parser, "got 0x%02x after the end of "
                             "section %" PRIu32 ", allowed its footer 0x%02x",
-                            type, self->ram_id, SECTION_FOOTER);
+                            type, self->section_id, SECTION_FOOTER);
 }
 
 static bool step_footer_id(MainStream *self)
 {
     uint32_t id = bytes_get_be32(self->parser.unit);
 
-    if (id != self->ram_id) {
+    if (id != self->section_id) {
         return main_parser_fail(&self->parser, "got footer of section %" PRIu32
-                                ", allowed %" PRIu32, id, self->ram_id);
+                                ", allowed %" PRIu32, id, self->section_id);
     }
     expect(self, STATE_TYPE, 1);
     return true;
@@ -396,6 +457,8 @@ static bool step(MainStream *self)
         return step_section_id(self);
     case STATE_RAM:
         return step_ram(self);
+    case STATE_BITMAP:
+        return step_bitmap(self);
     case STATE_FOOTER:
         return step_footer(self);
     case STATE_FOOTER_ID:

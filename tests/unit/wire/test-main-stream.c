@@ -1095,8 +1095,8 @@ static void test_other_sections_are_opaque(void)
     put_name(s, "timer");
     assert_opaque(s, "section 'timer' has no length on the wire");
     s = prologue();
-    put_start(s, "dirty-bitmap", 1);
-    assert_opaque(s, "section 'dirty-bitmap'");
+    put_start(s, "dirty-bitmap", 2);
+    assert_opaque(s, "section 'dirty-bitmap' instance 0 version 2");
     s = prologue();
     put_start(s, "ram", 5);
     assert_opaque(s, "section 'ram' instance 0 version 5");
