@@ -23,6 +23,9 @@ static const ConfigKey daemon_keys[] = {
     { "control", CONFIG_VALUE_ADDRESS, offsetof(Config, control),
       "unix:/run/multiferry/control.sock", 0, 0,
       "Where the control socket listens." },
+    { "control-group", CONFIG_VALUE_TEXT, offsetof(Config, control_group),
+      NULL, 0, 0, "The group whose members may command the daemon; default: "
+      "its own." },
     { "runtime-directory", CONFIG_VALUE_PATH,
       offsetof(Config, runtime_directory), "/run/multiferry/qemu", 0, 0,
       "Where the sockets of managed migrations are made." },

@@ -544,6 +544,7 @@ static QmpServer *make_server(Control *self)
     for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
         qmp_server_add_command(server, &commands[i], self);
     }
+    qmp_server_set_access_check(server, access_check, self->setup.access);
     control_service_add(server, self->setup.daemon);
     for (unsigned i = 0; i < G_N_ELEMENTS(events); i++) {
         qmp_server_add_event(server, &events[i]);

@@ -7,6 +7,7 @@
 #ifndef DAEMON_CONTROL_H
 #define DAEMON_CONTROL_H
 
+#include "daemon/access.h"
 #include "daemon/daemon.h"
 #include "daemon/drain.h"
 
@@ -15,6 +16,7 @@ typedef struct {
     Drain *drain;               /* begun by `quit` */
     const char *link_address;   /* bound; NULL: none */
     GPtrArray *tunnels;         /* of Tunnel */
+    Access *access;
 } ControlSetup;
 
 typedef struct Control Control;

@@ -28,6 +28,7 @@ typedef enum {
     LOG_EVENT_CERTIFICATE_EXPIRES,
     LOG_EVENT_HISTORY_FAILED,
     LOG_EVENT_ACCESS_REFUSED,
+    LOG_EVENT_ACCESS_OPEN,
 } LogEvent;
 
 /* 32 hexadecimal digits; NULL for LOG_EVENT_NONE. */

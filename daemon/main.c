@@ -43,6 +43,7 @@ typedef struct {
     Daemon daemon;
     RateClock *rate_clock;
     GMainLoop *loop;
+    Access access;
     Drain *drain;
     Expiry *expiry;
     char *link_address;
@@ -247,11 +248,21 @@ static bool start_control(Service *self, GError **error)
     ControlSetup setup = {
         .daemon = &self->daemon,
         .drain = self->drain,
+        .access = &self->access,
         .link_address = self->link_address,
         .tunnels = self->tunnels,
     };
-    int fd = service_take_socket("control");
+    int fd;
 
+    if (!access_init(&self->access, self->config->control_group, error)) {
+        return false;
+    }
+    if (self->config->control->kind != ADDRESS_UNIX) {
+        log_warning(LOG_ABOUT(LOG_EVENT_ACCESS_OPEN), "control socket: everybody "
+                    "who can connect to %s may move guests; a unix socket asks "
+                    "who it is", self->config->control->text);
+    }
+    fd = service_take_socket("control");
     if (fd < 0) {
         fd = address_listen(self->config->control, BACKLOG, CONTROL_MODE,
                             error);

@@ -163,7 +163,14 @@ static void take_reply(QmpClient *self, JsonObject *message)
 static bool take_greeting(QmpClient *self, JsonObject *message, GError **error)
 {
     JsonObject *greeting = qmp_message_get_object(message, "QMP");
+    JsonObject *refusal = qmp_message_get_object(message, "error");
+    const char *desc = refusal ? qmp_message_get_string(refusal, "desc") : NULL;
 
+    if (!greeting && desc) {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_PROTOCOL,
+                    "got a refusal instead of a greeting: %s", desc);
+        return false;
+    }
     if (!greeting) {
         g_set_error(error, QMP_ERROR, QMP_ERROR_PROTOCOL,
                     "got a first message without 'QMP', expected a QMP "

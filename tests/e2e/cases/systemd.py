@@ -3,6 +3,7 @@
 import glob
 import grp
 import os
+import re
 import shutil
 import subprocess
 
@@ -15,6 +16,11 @@ from harness.qemu import UUID
 NEEDS = ['daemon', 'root', 'certtool', 'nsenter', 'make']
 UNIT = 'multiferryd.service'
 GROUP = 'audio'         # one that every Debian has stands for that of the QEMUs
+
+
+def event_id(t, name):
+    with open(os.path.join(t.options.tree, 'daemon/log-event.c')) as f:
+        return re.search(r'LOG_EVENT_%s\] = "(\w+)"' % name, f.read())[1]
 
 
 class Site:
@@ -188,10 +194,18 @@ def access(t):
     check(site.state() == 'inactive', 'runs before anybody has connected')
     site.client('status')
     check(site.state() == 'active', 'not started by the socket')
-    for user, groups, allowed in (('nobody', [], False), ('nobody', ['multiferry'], True)):
+    path = '/run/multiferry/control.sock'
+    for mode, groups, allowed in ((0o660, [], False), (0o660, ['multiferry'], True),
+                                  (0o666, [], False), (0o666, [GROUP, 'multiferry'], True),
+                                  (0o666, [GROUP, 'multiferry-qemu'], False)):
+        os.chmod(site.machine.inside(path), mode)
+        user = 'nobody'
         words = ['setpriv', '--reuid', user, '--regid', 'nogroup',
                  *(['--groups', ','.join(groups)] if groups else ['--clear-groups']),
                  'multiferry', 'status']
         p = site.machine.call(*words)
-        check((p.returncode == 0) == allowed, '%s in %s: %d %s'
-              % (user, groups, p.returncode, p.stderr))
+        check((p.returncode == 0) == allowed, '%s in %s, socket %o: %d %s'
+              % (user, groups, mode, p.returncode, p.stderr))
+        check(mode == 0o660 or allowed or 'may not command this daemon' in p.stderr, p.stderr)
+    refused = site.machine.journal('MESSAGE_ID=' + event_id(t, 'ACCESS_REFUSED'))
+    check(len(refused) == 2 and 'allowed are root' in refused[0]['MESSAGE'], str(refused))
