@@ -36,7 +36,7 @@ void *memcpy(void *d, const void *s, u32 n);
 volatile u32 ticks;
 
 static struct {
-    u32 mem, share[KINDS], dirty, ws, wbytes, hb, verify, run, dups, seed, hot;
+    u32 mem, share[KINDS], dirty, ws, wbytes, hb, verify, run, dups, seed, hot, zap;
     enum { RANDOM_ORDER, SEQ_ORDER, HOT_ORDER } order;
     int stat;
 } cfg = {
@@ -296,6 +296,12 @@ static void dirty_one(void)
     }
 
     u32 *p = page_at(i), sum = meta[i].sum, gen = meta[i].gen;
+    if (gen && kind_of(i) == ZERO && below(100) < cfg.zap) {    /* untouched again */
+        memset(p, 0, PAGE);
+        meta[i].gen = meta[i].sum = 0;
+        dirtied++;
+        return;
+    }
     if (!gen) {
         if (kind_of(i) == ZERO)
             sum = 0x1234567;                    /* the sum of a page of zeroes */
@@ -457,7 +463,7 @@ static void option(const char *s)
     const struct { const char *name; u32 *v; } t[] = {
         { "mem", &cfg.mem }, { "dirty", &cfg.dirty }, { "ws", &cfg.ws }, { "wbytes", &cfg.wbytes },
         { "hb", &cfg.hb }, { "verify", &cfg.verify }, { "run", &cfg.run }, { "dups", &cfg.dups },
-        { "seed", &cfg.seed }, { "hot", &cfg.hot }, { "stat", (u32 *)&cfg.stat },
+        { "seed", &cfg.seed }, { "hot", &cfg.hot }, { "zap", &cfg.zap }, { "stat", (u32 *)&cfg.stat },
         { "zero", &cfg.share[ZERO] }, { "text", &cfg.share[TEXT] }, { "dup", &cfg.share[DUP] },
         { "struct", &cfg.share[STRUCT] }, { "random", &cfg.share[RANDOM] },
     };

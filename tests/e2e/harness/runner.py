@@ -183,7 +183,7 @@ def run(cases, options, jobs=1, keep=False, table=None):
                 if result:
                     running.remove(r)
                     counts[result[0]] += 1
-                    rows += result[2]
+                    rows += result[2] if result[0] != 'SKIP' else []
                     report(r, result, keep)
     except KeyboardInterrupt:
         for r in running:
