@@ -103,22 +103,41 @@ static bool connect_socket(int fd, const AddressSocket *to, gint64 deadline_us,
     return true;
 }
 
-static int try_address(const AddressSocket *to, gint64 deadline_us,
-                       GCancellable *cancellable, GError **error)
+static bool is_ip(int family)
+{
+    return family == AF_INET || family == AF_INET6;
+}
+
+static int make_socket(const AddressRoute *route, int family, GError **error)
+{
+    int fd;
+
+    if (route && is_ip(family)) {
+        return address_route_socket(route, family, error);
+    }
+    fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        fail(error, errno);
+    }
+    return fd;
+}
+
+static int try_address(const AddressSocket *to, const AddressRoute *route,
+                       gint64 deadline_us, GCancellable *cancellable,
+                       GError **error)
 {
     int family = to->storage.ss_family;
     int on = 1;
-    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = make_socket(route, family, error);
 
     if (fd < 0) {
-        fail(error, errno);
         return -1;
     }
     if (!connect_socket(fd, to, deadline_us, cancellable, error)) {
         close(fd);
         return -1;
     }
-    if (family == AF_INET || family == AF_INET6) {
+    if (is_ip(family)) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     }
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
@@ -139,6 +158,13 @@ static bool check_target(const Address *self, GError **error)
 int address_connect(const Address *self, unsigned timeout_ms,
                     GCancellable *cancellable, GError **error)
 {
+    return address_connect_by(self, NULL, timeout_ms, cancellable, error);
+}
+
+int address_connect_by(const Address *self, const AddressRoute *route,
+                       unsigned timeout_ms, GCancellable *cancellable,
+                       GError **error)
+{
     gint64 deadline_us = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
     g_autoptr(GArray) all = NULL;
     g_autoptr(GError) last = NULL;
@@ -157,7 +183,7 @@ int address_connect(const Address *self, unsigned timeout_ms,
         int fd;
 
         g_clear_error(&last);
-        fd = try_address(&g_array_index(all, AddressSocket, i),
+        fd = try_address(&g_array_index(all, AddressSocket, i), route,
                          now_us + part_us, cancellable, &last);
         if (fd >= 0) {
             return fd;

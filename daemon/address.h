@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <gio/gio.h>
+#include "daemon/address-route.h"
 
 typedef enum { ADDRESS_TCP, ADDRESS_UNIX, ADDRESS_VSOCK } AddressKind;
 
@@ -35,6 +36,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Address, address_free)
 int address_connect(const Address *self, unsigned timeout_ms,
                     GCancellable *cancellable, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+/* Likewise, by a @route, which concerns TCP only. */
+int address_connect_by(const Address *self, const AddressRoute *route,
+                       unsigned timeout_ms, GCancellable *cancellable,
+                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /*
  * Listen; @backlog as listen(2).  A stale unix socket that nobody listens on is
