@@ -61,6 +61,63 @@ bool client_format_has(JsonObject *object, const char *member)
            !json_object_get_null_member(object, member);
 }
 
+double client_format_get_double(JsonObject *object, const char *member)
+{
+    JsonNode *node = get_value(object, member, G_TYPE_DOUBLE);
+
+    return node ? json_node_get_double(node)
+                : (double)client_format_get_number(object, member);
+}
+
+unsigned client_format_get_length(JsonArray *array)
+{
+    return array ? json_array_get_length(array) : 0;
+}
+
+static JsonNode *get_element(JsonArray *array, unsigned i)
+{
+    return i < client_format_get_length(array)
+           ? json_array_get_element(array, i) : NULL;
+}
+
+JsonObject *client_format_object_at(JsonArray *array, unsigned i)
+{
+    JsonNode *node = get_element(array, i);
+
+    return node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) :
+                                                  NULL;
+}
+
+JsonArray *client_format_array_at(JsonArray *array, unsigned i)
+{
+    JsonNode *node = get_element(array, i);
+
+    return node && JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) :
+                                                 NULL;
+}
+
+const char *client_format_string_at(JsonArray *array, unsigned i)
+{
+    JsonNode *node = get_element(array, i);
+
+    return node && JSON_NODE_HOLDS_VALUE(node) &&
+           json_node_get_value_type(node) == G_TYPE_STRING ?
+           json_node_get_string(node) : NULL;
+}
+
+uint64_t client_format_number_at(JsonArray *array, unsigned i)
+{
+    JsonNode *node = get_element(array, i);
+    gint64 value;
+
+    if (!node || !JSON_NODE_HOLDS_VALUE(node) ||
+        json_node_get_value_type(node) != G_TYPE_INT64) {
+        return 0;
+    }
+    value = json_node_get_int(node);
+    return value > 0 ? (uint64_t)value : 0;
+}
+
 char *client_format_escape(const char *text)
 {
     g_autofree char *valid = g_utf8_make_valid(text ? text : "-", -1);

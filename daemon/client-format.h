@@ -21,6 +21,15 @@ JsonArray *client_format_get_array(JsonObject *object, const char *member);
 /* Absent or negative: 0. */
 uint64_t client_format_get_number(JsonObject *object, const char *member);
 bool client_format_has(JsonObject *object, const char *member);
+/* Any number, or 0. */
+double client_format_get_double(JsonObject *object, const char *member);
+
+/* The same for elements; @array may be NULL, and @i beyond its end. */
+unsigned client_format_get_length(JsonArray *array);
+JsonObject *client_format_object_at(JsonArray *array, unsigned i);
+JsonArray *client_format_array_at(JsonArray *array, unsigned i);
+const char *client_format_string_at(JsonArray *array, unsigned i);
+uint64_t client_format_number_at(JsonArray *array, unsigned i);
 
 /* One line without control characters; NULL gives "-".  g_free(). */
 char *client_format_escape(const char *text);

@@ -24,27 +24,6 @@ const GOptionEntry client_inspect_entries[] = {
 
 /* ---- answers ---------------------------------------------------------------------- */
 
-static JsonObject *get_element(JsonArray *array, unsigned i)
-{
-    JsonNode *node = json_array_get_element(array, i);
-
-    return JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
-}
-
-static unsigned get_length(JsonArray *array)
-{
-    return array ? json_array_get_length(array) : 0;
-}
-
-static uint64_t get_number(JsonArray *array, unsigned i)
-{
-    JsonNode *node = i < get_length(array) ? json_array_get_element(array, i)
-                                           : NULL;
-
-    return node && JSON_NODE_HOLDS_VALUE(node)
-           ? (uint64_t)MAX(json_node_get_int(node), 0) : 0;
-}
-
 /* ---- parts of the text ----------------------------------------------------------------- */
 
 static void add_pages(ClientTable *table, JsonObject *object)
@@ -91,8 +70,8 @@ static void add_blocks(GString *text, JsonArray *blocks)
     ClientTable table;
 
     client_table_init(&table);
-    for (unsigned i = 0; i < get_length(blocks); i++) {
-        JsonObject *block = get_element(blocks, i);
+    for (unsigned i = 0; i < client_format_get_length(blocks); i++) {
+        JsonObject *block = client_format_object_at(blocks, i);
 
         client_table_add_text(&table, block, "name");
         client_table_add_size(&table, block, "used-length");
@@ -110,8 +89,8 @@ static void add_channels(GString *text, JsonArray *channels)
     ClientTable table;
 
     client_table_init(&table);
-    for (unsigned i = 0; i < get_length(channels); i++) {
-        JsonObject *channel = get_element(channels, i);
+    for (unsigned i = 0; i < client_format_get_length(channels); i++) {
+        JsonObject *channel = client_format_object_at(channels, i);
 
         client_table_add_number(&table, channel, "channel");
         client_table_add_number(&table, channel, "packets");
@@ -127,13 +106,13 @@ static char *join_packets(JsonArray *channels, unsigned row, unsigned per_row)
 {
     GString *text = g_string_new(NULL);
 
-    for (unsigned i = 0; i < MIN(get_length(channels), CHANNELS_SHOWN); i++) {
-        JsonArray *epochs = client_format_get_array(get_element(channels, i),
+    for (unsigned i = 0; i < MIN(client_format_get_length(channels), CHANNELS_SHOWN); i++) {
+        JsonArray *epochs = client_format_get_array(client_format_object_at(channels, i),
                                                     "epochs");
         uint64_t packets = 0;
 
         for (unsigned e = row * per_row; e < (row + 1) * per_row; e++) {
-            packets += get_number(epochs, e);
+            packets += client_format_number_at(epochs, e);
         }
         g_string_append_printf(text, "%s%" PRIu64, i ? " " : "", packets);
     }
@@ -153,8 +132,8 @@ static void add_epochs(GString *text, JsonObject *traffic, JsonArray *channels)
     ClientTable table;
 
     client_table_init(&table);
-    for (unsigned i = 0; i < get_length(epochs); i++) {
-        JsonObject *epoch = get_element(epochs, i);
+    for (unsigned i = 0; i < client_format_get_length(epochs); i++) {
+        JsonObject *epoch = client_format_object_at(epochs, i);
 
         if (client_format_get_number(epoch, "normal-pages") +
             client_format_get_number(epoch, "zero-pages") +
@@ -196,10 +175,10 @@ static void collect_regions(JsonObject *block, GArray *regions)
     uint64_t size = client_format_get_number(block, "part-bytes");
     uint64_t length = client_format_get_number(block, "used-length");
 
-    for (unsigned i = 0; i < get_length(again); i++) {
+    for (unsigned i = 0; i < client_format_get_length(again); i++) {
         Region region = {
             client_format_get_string(block, "name"), i * size,
-            MIN((i + 1) * size, length), get_number(again, i)
+            MIN((i + 1) * size, length), client_format_number_at(again, i)
         };
 
         if (region.again > 0) {
@@ -216,8 +195,8 @@ static void add_regions(GString *text, JsonArray *blocks)
     g_autoptr(GArray) regions = g_array_new(FALSE, FALSE, sizeof(Region));
     ClientTable table;
 
-    for (unsigned i = 0; i < get_length(blocks); i++) {
-        collect_regions(get_element(blocks, i), regions);
+    for (unsigned i = 0; i < client_format_get_length(blocks); i++) {
+        collect_regions(client_format_object_at(blocks, i), regions);
     }
     g_array_sort(regions, compare_regions);
     client_table_init(&table);
@@ -249,8 +228,8 @@ static void add_sections(GString *text, JsonObject *main)
         client_format_get_number(main, "page-records"),
         client_format_get_number(main, "zero-records"));
     client_table_init(&table);
-    for (unsigned i = 0; i < get_length(sections); i++) {
-        JsonObject *section = get_element(sections, i);
+    for (unsigned i = 0; i < client_format_get_length(sections); i++) {
+        JsonObject *section = client_format_object_at(sections, i);
 
         client_table_add_text(&table, section, "name");
         client_table_add_number(&table, section, "instance");
@@ -269,12 +248,9 @@ static void add_moments(GString *text, JsonObject *moments)
     }
     for (GList *item = names; item; item = item->next) {
         g_autofree char *name = client_format_escape(item->data);
-        JsonNode *node = json_object_get_member(moments, item->data);
 
-        if (JSON_NODE_HOLDS_VALUE(node)) {
-            g_string_append_printf(text, "  %-16s %12.3f\n", name,
-                                   json_node_get_double(node));
-        }
+        g_string_append_printf(text, "  %-16s %12.3f\n", name,
+                               client_format_get_double(moments, item->data));
     }
     g_list_free(names);
 }
@@ -379,8 +355,7 @@ static ClientSessionExit inspect_migration(ClientSession *session,
     if (code != CLIENT_SESSION_OK) {
         return code;
     }
-    migration = get_length(json_node_get_array(migrations)) > 0
-                ? get_element(json_node_get_array(migrations), 0) : NULL;
+    migration = client_format_object_at(json_node_get_array(migrations), 0);
     text = client_inspect_to_string(
         json_node_get_object(traffic),
         migration ? client_format_get_array(migration, "channels-in") : NULL);

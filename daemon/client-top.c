@@ -22,20 +22,6 @@ const GOptionEntry client_top_entries[] = {
 
 /* ---- the text ---------------------------------------------------------------------- */
 
-static JsonObject *get_element(JsonArray *array, unsigned i)
-{
-    JsonNode *node = array && i < json_array_get_length(array)
-                     ? json_array_get_element(array, i) : NULL;
-
-    return node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node)
-                                                : NULL;
-}
-
-static unsigned get_length(JsonArray *array)
-{
-    return array ? json_array_get_length(array) : 0;
-}
-
 static bool runs(JsonObject *migration)
 {
     return migration && !client_format_has(migration, "total-time-ms");
@@ -44,8 +30,8 @@ static bool runs(JsonObject *migration)
 /* A daemon that is its own peer has an id twice: the roles differ. */
 static JsonObject *find_same(JsonArray *before, JsonObject *migration)
 {
-    for (unsigned i = 0; i < get_length(before); i++) {
-        JsonObject *other = get_element(before, i);
+    for (unsigned i = 0; i < client_format_get_length(before); i++) {
+        JsonObject *other = client_format_object_at(before, i);
 
         if (other &&
             g_strcmp0(client_format_get_string(other, "id"),
@@ -118,8 +104,8 @@ static char *format_growth(JsonObject *now, JsonObject *before,
 static void add_channels(ClientTable *table, const char *kind, JsonArray *now,
                          JsonArray *before, int64_t elapsed_us)
 {
-    for (unsigned i = 0; i < get_length(now); i++) {
-        JsonObject *channel = get_element(now, i);
+    for (unsigned i = 0; i < client_format_get_length(now); i++) {
+        JsonObject *channel = client_format_object_at(now, i);
 
         if (!channel) {
             continue;
@@ -129,7 +115,7 @@ static void add_channels(ClientTable *table, const char *kind, JsonArray *now,
         client_table_add_number(table, channel, "packets");
         client_table_add_number(table, channel, "syncs");
         client_table_add_size(table, channel, "bytes");
-        client_table_add(table, format_growth(channel, get_element(before, i),
+        client_table_add(table, format_growth(channel, client_format_object_at(before, i),
                                               elapsed_us));
         client_table_add(table, format_ms(channel, "rtt-ms"));
         client_table_add_number(table, channel, "retransmits");
@@ -179,15 +165,15 @@ char *client_top_to_string(JsonArray *now, JsonArray *before,
     unsigned n = 0;
 
     client_table_init(&table);
-    for (unsigned i = 0; i < get_length(now); i++) {
-        if (runs(get_element(now, i))) {
-            add_migration(&table, get_element(now, i));
+    for (unsigned i = 0; i < client_format_get_length(now); i++) {
+        if (runs(client_format_object_at(now, i))) {
+            add_migration(&table, client_format_object_at(now, i));
             n++;
         }
     }
     client_table_append(&table, text, "", titles);
-    for (unsigned i = 0; i < get_length(now); i++) {
-        JsonObject *migration = get_element(now, i);
+    for (unsigned i = 0; i < client_format_get_length(now); i++) {
+        JsonObject *migration = client_format_object_at(now, i);
 
         if (runs(migration)) {
             append_channels(text, migration, find_same(before, migration),

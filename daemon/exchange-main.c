@@ -383,6 +383,7 @@ gssize exchange_main_pull(Exchange *self, uint8_t *buf, size_t max, bool gated)
         if (pullable > 0) {
             max = self->postcopy ? MIN(max, POSTCOPY_HELD) : max;
             n = byte_ring_read(&self->main_ring, buf, MIN(pullable, max));
+            traffic_touch(self->traffic, TRAFFIC_LAST_MAIN_OUT);
             compact_markers(self);
             g_cond_signal(&self->main_space);
             break;
@@ -613,7 +614,6 @@ void exchange_main_delivered(Exchange *self)
 
     g_mutex_lock(&self->lock);
     self->stats.main_delivered = main_offset = self->main_ring.out;
-    traffic_touch(self->traffic, TRAFFIC_LAST_MAIN_OUT);
     return_offset = self->stats.return_delivered;
     g_mutex_unlock(&self->lock);
     exchange_call_delivery_hook(self, main_offset, return_offset);

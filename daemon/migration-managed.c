@@ -274,7 +274,7 @@ static void note_stop(Driver *self, int64_t when_us)
         return;
     }
     self->stopped_us = when_us;
-    traffic_touch(self->migration->traffic, TRAFFIC_STOPPED);
+    traffic_touch_at(self->migration->traffic, TRAFFIC_STOPPED, when_us);
     migration_set_state(self->migration, MIGRATION_SWITCHOVER);
 }
 

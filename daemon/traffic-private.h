@@ -62,7 +62,8 @@ typedef struct {
 } TrafficScale;
 
 typedef struct {
-    bool live;
+    bool live;                  /* the clock is real time */
+    bool finished;              /* and has stopped */
     int64_t start_us, now_us;
     uint64_t page_size;
     unsigned page_shift;

@@ -111,8 +111,8 @@ static void merge_slices(TrafficCounts *counts)
 
 static int64_t get_now(const TrafficCounts *counts)
 {
-    return counts->live ? g_get_monotonic_time() - counts->start_us
-                        : counts->now_us;
+    return counts->live && !counts->finished
+           ? g_get_monotonic_time() - counts->start_us : counts->now_us;
 }
 
 static TrafficHistory *get_history(TrafficCounts *counts, int64_t now_us)
@@ -467,6 +467,13 @@ void traffic_touch(Traffic *self, TrafficMoment moment)
     set_moment(self, moment, false);
 }
 
+void traffic_touch_at(Traffic *self, TrafficMoment moment, int64_t when_us)
+{
+    g_mutex_lock(&self->lock);
+    self->counts.moments[moment] = MAX(when_us - self->counts.start_us, 0);
+    g_mutex_unlock(&self->lock);
+}
+
 /* Bytes that went since the last sample, spread over the rows since then. */
 static void spread_wire_bytes(TrafficCounts *counts, uint64_t bytes,
                               int64_t now_us)
@@ -532,6 +539,8 @@ void traffic_finish(Traffic *self)
         return;
     }
     g_mutex_lock(&self->lock);
+    self->counts.now_us = get_now(&self->counts);
+    self->counts.finished = true;
     devices = g_steal_pointer(&self->devices);
     for (unsigned i = 0; i < self->counts.n_blocks; i++) {
         g_clear_pointer(&self->counts.blocks[i].seen, g_free);

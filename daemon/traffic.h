@@ -68,6 +68,8 @@ void traffic_note_devices(Traffic *self, const uint8_t *buf, size_t len);
 /* The first time counts / the last time counts. */
 void traffic_mark(Traffic *self, TrafficMoment moment);
 void traffic_touch(Traffic *self, TrafficMoment moment);
+/* It was then, monotonic time; takes the place of what was said before. */
+void traffic_touch_at(Traffic *self, TrafficMoment moment, int64_t when_us);
 
 /* What the migration knows now and then, about once a second. */
 typedef struct {

@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What was seen of the traffic: query-traffic and the views that read it."""
+import collections
+import html.parser
 import json
 import os
 import pty
 import re
 import select
+import shutil
 import subprocess
 import time
 
 from harness import Qemu, assert_migrated, assert_stayed, case, check
+from harness.case import Skip
 from harness.sites import Sites
 
 NEEDS = ['daemon', 'certtool']
 
 # At the source's daemon, in this order whatever the machine does.
-MOMENTS = ('first-byte', 'ramblocks', 'ram-end', 'devices', 'last-main-in', 'shut',
-           'shut-delivered', 'resume', 'resumed')
+MOMENTS = ('first-byte', 'ramblocks', 'ram-end', 'devices', 'last-main-in', 'last-main-out',
+           'shut', 'shut-delivered', 'resume', 'resumed')
 
 
 def migrated(t, **more):
@@ -161,3 +165,92 @@ def top(t):
     check(code == 0 and 'web1' in text, 'top --once: %s' % text)
     sites.client.run('cancel', id)
     assert_stayed(t, src, dst)
+
+
+class Page(html.parser.HTMLParser):
+    """A page whose elements nest, and that refers to nothing outside."""
+
+    VOID = ('meta', 'path', 'rect')
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.count, self.text = [], collections.Counter(), []
+        self.feed(text)
+        self.close()
+        check(not self.open, 'report: %s not closed' % self.open)
+
+    def handle_starttag(self, tag, attrs):
+        self.count[tag] += 1
+        check(tag not in ('script', 'link', 'img', 'iframe', 'object', 'embed', 'base', 'use', 'image'),
+              'report: got <%s>' % tag)
+        for name, value in attrs:
+            check(name not in ('src', 'href', 'xlink:href', 'style', 'srcset') and
+                  not name.startswith('on'), 'report: got %s=%s' % (name, value))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        check(self.open and self.open[-1] == tag, 'report: got </%s> in %s' % (tag, self.open))
+        self.open.pop()
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def write_report(t):
+    sites, id, (here, _) = migrated(t)
+    code, text, err = sites.client.run('report', id)
+    check(code == 0, 'report: %s' % err)
+    return text, here, sites, id
+
+
+@case('e2e/traffic/report', needs=NEEDS)
+def report(t):
+    """One page that is whole, refers to nothing, and has the numbers."""
+    text, here, sites, id = write_report(t)
+    page = Page(text)
+    check(text.isascii() and not re.search(r'https?:|url\(|@import', text), 'report: refers outside')
+    check(page.count['svg'] >= 4 and page.count['table'] >= 5, 'report: got %s' % page.count)
+    words = ' '.join(page.text)
+    for word in (id, 'web1', 'completed', here['ramblocks'][0]['name'], 'globalstate',
+                 str(here['normal-pages']), str(here['pages-again']), 'lane 0', 'Anatomy', '@media print'):
+        check(word in words, 'report: got no %s' % word)
+    code, _, err = sites.client.run('report', '0123')
+    check(code == 4 and '0123' in err, 'report of nothing: %d %s' % (code, err))
+
+
+@case('e2e/traffic/report-in-browser', needs=NEEDS)
+def report_in_browser(t):
+    """A browser lays it out with the charts in it, asks for nothing, and prints it."""
+    browser = next(filter(None, map(shutil.which, (
+        'chromium-headless-shell', 'chromium', 'chromium-browser', 'google-chrome'))), None)
+    if not browser:
+        raise Skip('a headless Chromium')
+    path, pdf = os.path.join(t.dir, 'report.html'), os.path.join(t.dir, 'report.pdf')
+    text, *_ = write_report(t)
+    # What it would do wrong, it says in its title.
+    script = ('<script>onload = () => { const boxes = [...document.querySelectorAll("svg")].map('
+              's => s.getBoundingClientRect()); document.title = "seen " + JSON.stringify({'
+              'charts: boxes.filter(b => b.width > 300 && b.height > 20).length, all: boxes.length,'
+              'asked: performance.getEntriesByType("resource").length,'
+              'wide: document.documentElement.scrollWidth > innerWidth }); }</script>')
+    with open(path, 'w') as f:
+        f.write(text.replace('</body>', script + '</body>'))
+    words = [browser, '--headless', '--no-sandbox', '--disable-gpu', '--user-data-dir=%s/profile' % t.dir]
+    dom = subprocess.run([*words, '--dump-dom', 'file://' + path], capture_output=True, text=True,
+                         timeout=120)
+    found = re.search(r'<title>seen (\{.*?\})</title>', dom.stdout)
+    check(found, 'the browser did not lay it out: %s %s' % (dom.stdout[:200], dom.stderr[-2000:]))
+    seen = json.loads(found[1])
+    check(seen['all'] >= 4 and seen['charts'] == seen['all'] and seen['asked'] == 0 and
+          not seen['wide'], 'the browser saw %s' % seen)
+    subprocess.run([*words, '--print-to-pdf=' + pdf, 'file://' + path], capture_output=True, timeout=120)
+    with open(pdf, 'rb') as f:
+        data = f.read()
+    pages = len(re.findall(rb'/Type\s*/Page\b', data))
+    check(data.startswith(b'%PDF') and 1 <= pages <= 12, 'printed: %d pages' % pages)
