@@ -17,7 +17,8 @@ CLASSES = (
     ('tls', r'(?i)handshake|\balert\b|\bpsk\b'),
     ('refused', r'Connection refused|No such file|No route|timed out'),
     ('lost', r'^$|Broken pipe|reset by peer|Input/output error|Bad file descriptor|end-of-file'
-             r'|Sibling|RP:|Unable to (read|write)|(read from|write to) TLS channel'),
+             r'|Sibling|RP:|Unable to (read|write)|(read from|write to) TLS channel'
+             r'|TLS output: Error in the push'),
 )
 
 

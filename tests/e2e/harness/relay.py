@@ -86,6 +86,7 @@ class Relay:
         self.cut_after = None       # cut all when so many bytes went up in sum
         self.connections = []
         self.damages = []           # (connection number, offset, xor mask)
+        self.mute_from = None       # nothing passes on connections from this number on
         self.flowing = {'up': threading.Event(), 'down': threading.Event()}
         for e in self.flowing.values():
             e.set()
@@ -158,7 +159,7 @@ class Relay:
     def _pump(self, c, source, sink, direction):
         try:
             while True:
-                while not self.flowing[direction].wait(0.1):
+                while self._is_mute(c) or not self.flowing[direction].wait(0.1):
                     if self.closing:
                         return
                 data = source.recv(CHUNK)
@@ -185,6 +186,12 @@ class Relay:
             if c.pumps == 0:
                 c.client.close()
                 c.server.close()
+
+    def _is_mute(self, c):
+        mute = self.mute_from is not None and c.number >= self.mute_from
+        if mute:
+            time.sleep(0.01)
+        return mute
 
     def _count_up(self, c, data):
         with self.lock:

@@ -39,6 +39,7 @@ class Way:
         self.transports = listen, connect
         self.listen_keys, self.connect_keys, self.groups = {}, {}, {}
         self.args, self.relay_at, self.relay = (), None, None
+        self.nobody_listens = False
         self.src = self.dst = self.address = None
         self.daemons = []
 
@@ -50,7 +51,7 @@ class Way:
     def directly(self):
         """The same without us: as many channels at both ends."""
         way = Way(self.t, self.n, self.n, *self.transports)
-        way.relay_at = self.relay_at
+        way.relay_at, way.nobody_listens = self.relay_at, self.nobody_listens
         return way
 
     def name(self, actor):
@@ -70,14 +71,16 @@ class Way:
     def begin(self, uri=None, migrate=None):
         """The destination listens (at uri), and the source migrates to it.
 
-        migrate(uri) does so in another way than by the command's uri.
+        migrate(uri) does so in another way than by the command's uri.  With
+        .nobody_listens the destination does not.
         """
         self.open(uri)
         (migrate or self.src.migrate)(self.address)
 
     def open(self, uri=None):
         """All of begin() but the command to the source; .address is where it shall go."""
-        self.address = self.dst.listen(uri or self.incoming_uri())
+        self.address = ('tcp:127.0.0.1:%d' % free_port() if self.nobody_listens
+                        else self.dst.listen(uri or self.incoming_uri()))
         if self.relay_at == 'connect' or self.relay_at and self.kind == 'direct':
             self.put_relay()
 
