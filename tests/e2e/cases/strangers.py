@@ -7,14 +7,17 @@ the log.  What they may not do is end or delay somebody's migration.
 import socket
 import threading
 import time
+import uuid
 
 from harness import Qemu, assert_migrated, case, check, wait_for
 from harness.daemon import Daemon
 from harness.qmp import Qmp
+from harness.qemu import UUID
 from harness.relay import connect
 from harness.sites import Sites
 
 HELLO = bytes.fromhex('160301020001000004fc0303') + bytes(500)      # of TLS, not a good one
+INIT = bytes.fromhex('1122334400000001')        # of a multifd channel, up to the UUID
 TIMEOUTS = {'timeouts': {'first-bytes': '2s', 'handshake': '2s'}}
 
 
@@ -109,6 +112,37 @@ def tunnel(t, transport):
     crowd.destroy()
     daemon.assert_says('did not say who it is|first bytes')
     wait_for(lambda: daemon.n_threads() <= before[1], 'strangers to be forgotten', 5)
+
+
+LATE = {
+    'second-main': (b'QEVM\0\0\0\3', 'got a second main channel while a migration is running'),
+    'taken-id': (INIT + uuid.UUID(UUID).bytes + bytes(40), 'channel id 0 is already taken'),
+    'other-guest': (INIT + b'another-guest-id' + bytes([1]) + bytes(39), 'got uuid .*, expected'),
+}
+
+
+@case('e2e/strangers/late-{who}', needs=['daemon'], table=[dict(who=w) for w in LATE])
+def late(t, who):
+    """Somebody who says what a source says, when the migration has its channels."""
+    data, says = LATE[who]
+    dst = Qemu.destination(t)
+    dst.set_multifd(3)
+    listen = 'unix:' + Daemon.path_of(t, 'tunnel', 'in.sock')
+    daemon = Daemon(t, 'tunnel', {'tunnel web': {
+        'listen': listen, 'connect': dst.listen(), 'channels': 3}})
+    src = Qemu.source(t)
+    src.set_multifd(2, max_bandwidth=16 << 20)
+    src.migrate(listen)
+    src.wait_transferred(2 << 20)
+    with connect(listen) as s:
+        s.sendall(data)
+        s.settimeout(5)
+        try:
+            check(s.recv(1) == b'', 'it is taken in')
+        except ConnectionResetError:    # what it said was not read to its end
+            pass
+    daemon.assert_says(says)
+    assert_migrated(t, src, dst)
 
 
 @case('e2e/strangers/link', needs=['daemon', 'certtool'])
