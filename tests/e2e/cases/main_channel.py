@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What QEMU can put on the main channel, each with and without us in the middle."""
 import os
+import socket
 
-from harness import QmpError, case, check
+from harness import QmpError, Skip, case, check
 from harness.compare import compare
+from harness.daemon import free_port
 from harness.qemu import RAM_KIB
 from harness.ways import way_of
 
@@ -180,3 +182,76 @@ def dirty_bitmaps_cancelled(t, i):
     src.qmp.cmd('migrate_cancel')
     t.result(way.legs, '-', way.outcome())
     dst.expect_failed_incoming()
+
+
+# ---- where a source can be sent -----------------------------------------------------------
+
+def address_of(uri):
+    """The same as the channels argument has it since QEMU 8.2."""
+    kind, rest = uri.split(':', 1)
+    if kind == 'unix':
+        return {'transport': 'socket', 'type': 'unix', 'path': rest}
+    if kind == 'vsock':
+        cid, port = rest.split(':')
+        return {'transport': 'socket', 'type': 'vsock', 'cid': cid, 'port': port}
+    host, port = rest.rsplit(':', 1)
+    return {'transport': 'socket', 'type': 'inet', 'host': host.strip('[]'), 'port': port}
+
+
+def by_channels(way):
+    """migrate and migrate-incoming by their channels argument."""
+    def channels(uri):
+        return [{'channel-type': 'main', 'addr': address_of(uri)}]
+
+    def listen(uri):
+        way.dst.qmp.cmd('migrate-incoming', channels=channels(uri))
+        return uri
+    way.dst.listen = listen
+    return lambda uri: way.src.qmp.cmd('migrate', channels=channels(uri))
+
+
+@case('e2e/uri/{form}/{argument}/{kind}-n{n}-k{k}', needs=NEEDS, table=[
+    dict(form='tcp-ipv6', argument='uri', kind='daemon', n=2, k=3),
+    dict(form='tcp-ipv6', argument='uri', kind='link', n=0, k=0, full=True),
+    dict(form='vsock', argument='uri', kind='daemon', n=2, k=3)] + [
+    dict(form=form, argument='channels', kind=kind, n=n, k=k, full=True)
+    for form, kind, n, k in (('tcp', 'daemon', 2, 3), ('unix', 'daemon', 2, 3), ('tcp', 'link', 0, 0),
+                             ('unix', 'link', 3, 2), ('vsock', 'daemon', 2, 3))])
+def forms(t, form, argument, kind, n, k):
+    """tcp and unix by uri are what all the other cases use."""
+    def body(way):
+        src, dst = way.ends()
+        migrate = None
+        if argument == 'channels':
+            for qemu in src, dst:
+                t.need_version((8, 2), qemu, 'the channels argument')
+            migrate = by_channels(way)
+        way.listen_keys['listen'] = source_address(way, form)
+        way.begin(uri=destination_address(way, form), migrate=migrate)
+        return way.outcome()
+    if form == 'vsock':
+        need_vsock()
+    compare(t, way_of(t, kind, n=n, k=k), body)
+
+
+def source_address(way, form):
+    return {'unix': 'unix:%s/in.sock' % way.t.dir, 'vsock': 'vsock:1:%d' % free_port(),
+            'tcp': 'tcp:127.0.0.1:%d' % free_port(), 'tcp-ipv6': 'tcp:[::1]:%d' % free_port()}[form]
+
+
+def destination_address(way, form):
+    return {'unix': 'unix:%s/incoming.sock' % way.dst.dir, 'vsock': 'vsock:1:%d' % free_port(),
+            'tcp': 'tcp:127.0.0.1:%d' % free_port(), 'tcp-ipv6': 'tcp:[::1]:%d' % free_port()}[form]
+
+
+def need_vsock():
+    """Loopback (CID 1), which is a kernel module of its own."""
+    try:
+        with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as listener, \
+                socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as client:
+            listener.bind((1, socket.VMADDR_PORT_ANY))
+            listener.listen()
+            client.settimeout(2)
+            client.connect((1, listener.getsockname()[1]))
+    except OSError as e:
+        raise Skip('vsock loopback (module vsock_loopback): %s' % e) from None

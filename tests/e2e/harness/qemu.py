@@ -142,12 +142,13 @@ class Qemu(Process):
     def listen(self, uri='tcp:127.0.0.1:0'):
         """Start to listen for a migration; returns the address as a URI."""
         self.qmp.cmd('migrate-incoming', uri=uri)
-        if uri.startswith('unix:'):
+        if not uri.startswith('tcp:'):
             return uri
 
         def bound():
             for a in self.qmp.cmd('query-migrate').get('socket-address', []):
-                return 'tcp:%s:%s' % (a['host'], a['port'])
+                return 'tcp:%s:%s' % ('[%s]' % a['host'] if ':' in a['host'] else a['host'],
+                                      a['port'])
         return wait_for(bound, self.name + ': the address it listens at')
 
     def migrate(self, uri):

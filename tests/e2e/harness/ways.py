@@ -127,8 +127,9 @@ class OneDaemon(Way):
 
     def listen_at(self, daemon):
         """The source's address from now on: that of this daemon."""
-        self.address = ('unix:' + Daemon.path_of(self.t, daemon, 'in.sock')
-                        if self.transports[0] == 'unix' else 'tcp:127.0.0.1:%d' % free_port())
+        self.address = self.listen_keys.get('listen') or (
+            'unix:' + Daemon.path_of(self.t, daemon, 'in.sock')
+            if self.transports[0] == 'unix' else 'tcp:127.0.0.1:%d' % free_port())
         return self.address
 
 
