@@ -87,6 +87,8 @@ LIES = [
          says='allowed a sum that fits 64 bits'),
     dict(name='shut-too-early', lie=lambda l: l.send(RETURN, SHUT_0),
          says='return path: got SHUT 0 (before the END section of RAM|with)'),
+    dict(name='shut-1', lie=lambda l: l.send(RETURN, SHUT_0[:-1] + b'\1'),
+         says=r'destination QEMU reported failure \(SHUT 1\)'),
     dict(name='control-number', lie=lambda l: l.send_control({'event': 'x'}, number=7),
          says='got CONTROL number 7, expected'),
     dict(name='control-deep', lie=lambda l: l.send_control(b'{"event":"x","data":' + b'[' * 40 +
