@@ -28,6 +28,11 @@ static const ClientCommand commands[] = {
       NULL, 0, 1, client_query_status },
     { "cancel", "MIGRATION|VM", "Cancel a migration.",
       NULL, 1, 1, client_control_cancel },
+    { "start-postcopy", "MIGRATION|VM", "Run the guest at the destination now, "
+      "and send the rest of it after.",
+      NULL, 1, 1, client_control_start_postcopy },
+    { "recover", "VM --to PEER", "Go on with a guest that is in two halves.",
+      client_migrate_recover_entries, 1, 1, client_migrate_recover },
     { "limit", "[PEER|MIGRATION|daemon] RATE", "Set a rate limit.",
       NULL, 1, 2, client_control_limit },
     { "peers", "", "Show the peers.", NULL, 0, 0, client_query_peers },

@@ -30,6 +30,17 @@ ClientSessionExit client_control_cancel(ClientSession *session, char **args)
     return execute(session, "migrate-cancel", arguments, done);
 }
 
+ClientSessionExit client_control_start_postcopy(ClientSession *session,
+                                                char **args)
+{
+    JsonObject *arguments = json_object_new();
+    g_autofree char *done = g_strdup_printf("%s: will switch to postcopy",
+                                            args[0]);
+
+    json_object_set_string_member(arguments, "id", args[0]);
+    return execute(session, "migrate-start-postcopy", arguments, done);
+}
+
 /* Whether the daemon lists a peer of this name; else it is a migration. */
 static ClientSessionExit find_peer(ClientSession *session, const char *name,
                                    bool *ret_found)

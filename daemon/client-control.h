@@ -9,6 +9,8 @@
 #include "daemon/client-session.h"
 
 ClientSessionExit client_control_cancel(ClientSession *session, char **args);
+ClientSessionExit client_control_start_postcopy(ClientSession *session,
+                                                char **args);
 ClientSessionExit client_control_limit(ClientSession *session, char **args);
 extern const GOptionEntry client_control_quit_entries[];
 ClientSessionExit client_control_quit(ClientSession *session, char **args);

@@ -27,7 +27,7 @@
 static struct {
     char *to, *as, *rate, *handover, *downtime_limit;
     int channels, lanes, destination_channels, weight;
-    gboolean detach;
+    gboolean detach, postcopy, postcopy_auto;
 } options = {
     .channels = NOT_GIVEN, .lanes = NOT_GIVEN,
     .destination_channels = NOT_GIVEN, .weight = NOT_GIVEN,
@@ -56,6 +56,10 @@ const GOptionEntry client_migrate_entries[] = {
       "one round trip earlier", "safe|fast" },
     { "downtime-limit", 0, 0, G_OPTION_ARG_STRING, &options.downtime_limit,
       "QEMU's downtime-limit, such as 300ms", "TIME" },
+    { "postcopy", 0, 0, G_OPTION_ARG_NONE, &options.postcopy,
+      "Allow for postcopy: 'multiferry start-postcopy' switches to it", NULL },
+    { "postcopy-auto", 0, 0, G_OPTION_ARG_NONE, &options.postcopy_auto,
+      "Switch to postcopy after the first pass", NULL },
     { "detach", 'd', 0, G_OPTION_ARG_NONE, &options.detach,
       "Print the id and leave the migration to the daemon", NULL },
     { NULL, 0, 0, 0, NULL, NULL, NULL },
@@ -162,6 +166,12 @@ static JsonObject *build_arguments(const char *vm)
     json_object_set_string_member(arguments, "peer", options.to);
     if (options.as) {
         json_object_set_string_member(arguments, "as", options.as);
+    }
+    if (options.postcopy) {
+        json_object_set_boolean_member(arguments, "postcopy", TRUE);
+    }
+    if (options.postcopy_auto) {
+        json_object_set_boolean_member(arguments, "postcopy-auto", TRUE);
     }
     if (!add_count(arguments, "channels", options.channels, MAX_CHANNELS) ||
         !add_count(arguments, "lanes", options.lanes, MAX_LANES) ||
@@ -343,27 +353,25 @@ static ClientSessionExit follow(ClientSession *session, const char *id)
     return self.code;
 }
 
-static ClientSessionExit start(ClientSession *session, const char *vm)
+/* Give the command, which answers with an id, and follow that migration. */
+static ClientSessionExit start(ClientSession *session, const char *command,
+                               JsonObject *arguments, bool detach)
 {
-    JsonObject *arguments = build_arguments(vm);
     g_autoptr(JsonNode) answer = NULL;
     ClientSessionExit code;
     const char *id;
 
-    if (!arguments) {
-        return CLIENT_SESSION_USAGE;
-    }
-    code = client_session_query(session, "migrate", arguments,
+    code = client_session_query(session, command, arguments,
                                 JSON_NODE_OBJECT, &answer);
     if (code != CLIENT_SESSION_OK) {
         return code;
     }
     id = client_format_get_string(json_node_get_object(answer), "id");
     if (!id) {
-        client_session_complain("migrate: got an answer without an id");
+        client_session_complain("%s: got an answer without an id", command);
         return CLIENT_SESSION_UNREACHABLE;
     }
-    if (!options.detach) {
+    if (!detach) {
         return follow(session, id);
     }
     if (session->json) {
@@ -376,8 +384,59 @@ static ClientSessionExit start(ClientSession *session, const char *vm)
 
 ClientSessionExit client_migrate_run(ClientSession *session, char **args)
 {
-    ClientSessionExit code = start(session, args[0]);
+    JsonObject *arguments = build_arguments(args[0]);
+    ClientSessionExit code = CLIENT_SESSION_USAGE;
 
+    if (arguments) {
+        code = start(session, "migrate", arguments, options.detach);
+    }
     clear_options();
+    return code;
+}
+
+static struct {
+    char *to, *as;
+    gboolean start, detach;
+} recover_options;
+
+const GOptionEntry client_migrate_recover_entries[] = {
+    { "to", 't', 0, G_OPTION_ARG_STRING, &recover_options.to,
+      "The peer where the other half of the guest is (required)", "PEER" },
+    { "as", 0, 0, G_OPTION_ARG_STRING, &recover_options.as,
+      "What the peer calls the VM (default: the same)", "NAME" },
+    { "start", 0, 0, G_OPTION_ARG_NONE, &recover_options.start,
+      "Let the guest run, where it was not running yet", NULL },
+    { "detach", 'd', 0, G_OPTION_ARG_NONE, &recover_options.detach,
+      "Print the id and leave the migration to the daemon", NULL },
+    { NULL, 0, 0, 0, NULL, NULL, NULL },
+};
+
+static JsonObject *build_recover_arguments(const char *vm)
+{
+    JsonObject *arguments = json_object_new();
+
+    json_object_set_string_member(arguments, "vm", vm);
+    json_object_set_string_member(arguments, "peer", recover_options.to);
+    json_object_set_boolean_member(arguments, "start", recover_options.start);
+    if (recover_options.as) {
+        json_object_set_string_member(arguments, "as", recover_options.as);
+    }
+    return arguments;
+}
+
+ClientSessionExit client_migrate_recover(ClientSession *session, char **args)
+{
+    ClientSessionExit code = CLIENT_SESSION_USAGE;
+
+    if (recover_options.to) {
+        code = start(session, "migrate-recover",
+                     build_recover_arguments(args[0]), recover_options.detach);
+    } else {
+        client_session_complain("recover: got no --to, expected the peer where "
+                                "the other half of '%s' is", args[0]);
+    }
+    g_free(recover_options.to);
+    g_free(recover_options.as);
+    memset(&recover_options, 0, sizeof(recover_options));
     return code;
 }

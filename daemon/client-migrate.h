@@ -12,4 +12,9 @@ extern const GOptionEntry client_migrate_entries[];
 
 ClientSessionExit client_migrate_run(ClientSession *session, char **args);
 
+/* Go on with a VM that is postcopy-paused at both ends. */
+extern const GOptionEntry client_migrate_recover_entries[];
+
+ClientSessionExit client_migrate_recover(ClientSession *session, char **args);
+
 #endif

@@ -117,14 +117,41 @@ static bool get_targets(Control *self, JsonObject *args, ManagedSetup *ret,
     return true;
 }
 
+static bool get_postcopy(JsonObject *args, ManagedSetup *setup, GError **error)
+{
+    qmp_message_get_bool(args, "postcopy", &setup->postcopy);
+    qmp_message_get_bool(args, "postcopy-auto", &setup->postcopy_auto);
+    if ((setup->postcopy || setup->postcopy_auto) &&
+        setup->handover != HANDOVER_SAFE) {
+        g_set_error(error, QMP_CLASS, QMP_CLASS_GENERIC,
+                    "argument 'handover': got 'fast' with 'postcopy', expected "
+                    "'safe'");
+        return false;
+    }
+    return true;
+}
+
+static JsonNode *start_managed(Control *self, const ManagedSetup *setup,
+                               GError **error)
+{
+    g_autoptr(Migration) migration =
+        migration_managed_start(self->setup.daemon, setup, error);
+    JsonObject *ret;
+
+    if (!migration) {
+        return NULL;
+    }
+    ret = json_object_new();
+    json_object_set_string_member(ret, "id", migration_get_id(migration));
+    return take_object(ret);
+}
+
 static JsonNode *do_migrate(QmpServerSession *session, JsonObject *args,
                             gpointer data, GError **error)
 {
     Control *self = data;
     ManagedSetup setup = { 0 };
-    g_autoptr(Migration) migration = NULL;
     unsigned downtime_limit_ms;
-    JsonObject *ret;
 
     (void)session;
     if (!get_targets(self, args, &setup, error) ||
@@ -137,17 +164,26 @@ static JsonNode *do_migrate(QmpServerSession *session, JsonObject *args,
                    error) ||
         !get_rate(args, &setup.rate, error) ||
         !get_count(args, "weight", CONFIG_WEIGHT_MAX, &setup.weight, error) ||
-        !get_handover(self, args, &setup.handover, error)) {
+        !get_handover(self, args, &setup.handover, error) ||
+        !get_postcopy(args, &setup, error)) {
         return NULL;
     }
     setup.downtime_limit_ms = downtime_limit_ms;
-    migration = migration_managed_start(self->setup.daemon, &setup, error);
-    if (!migration) {
+    return start_managed(self, &setup, error);
+}
+
+static JsonNode *do_migrate_recover(QmpServerSession *session, JsonObject *args,
+                                    gpointer data, GError **error)
+{
+    Control *self = data;
+    ManagedSetup setup = { .recover = true, .handover = HANDOVER_SAFE };
+
+    (void)session;
+    if (!get_targets(self, args, &setup, error)) {
         return NULL;
     }
-    ret = json_object_new();
-    json_object_set_string_member(ret, "id", migration_get_id(migration));
-    return take_object(ret);
+    qmp_message_get_bool(args, "start", &setup.start);
+    return start_managed(self, &setup, error);
 }
 
 static Migration *find_migration(Control *self, const char *id, GError **error)
@@ -169,6 +205,19 @@ static JsonNode *do_migrate_cancel(QmpServerSession *session, JsonObject *args,
 
     (void)session;
     if (migration && !migration_cancel(migration, error)) {
+        return NULL;
+    }
+    return NULL;
+}
+
+static JsonNode *do_start_postcopy(QmpServerSession *session, JsonObject *args,
+                                   gpointer data, GError **error)
+{
+    g_autoptr(Migration) migration =
+        find_migration(data, qmp_message_get_string(args, "id"), error);
+
+    (void)session;
+    if (migration && !migration_start_postcopy(migration, error)) {
         return NULL;
     }
     return NULL;
@@ -447,6 +496,14 @@ static const QmpArg migrate_args[] = {
     { "handover", QMP_TYPE_STRING, true },
     { "downtime-limit", QMP_TYPE_INT, true },
     { "weight", QMP_TYPE_INT, true },
+    { "postcopy", QMP_TYPE_BOOL, true },
+    { "postcopy-auto", QMP_TYPE_BOOL, true },
+};
+static const QmpArg recover_args[] = {
+    { "vm", QMP_TYPE_STRING, false },
+    { "peer", QMP_TYPE_STRING, false },
+    { "as", QMP_TYPE_STRING, true },
+    { "start", QMP_TYPE_BOOL, true },
 };
 static const QmpArg id_args[] = { { "id", QMP_TYPE_STRING, false } };
 static const QmpArg maybe_id_args[] = { { "id", QMP_TYPE_STRING, true } };
@@ -465,6 +522,10 @@ static const QmpCommand commands[] = {
       "begin a managed migration of a VM to a peer" },
     { "migrate-cancel", do_migrate_cancel, ARGS(id_args), 0,
       "cancel a migration; the guest runs on at its source" },
+    { "migrate-start-postcopy", do_start_postcopy, ARGS(id_args), 0,
+      "run the guest at the destination now, and send the rest of it after" },
+    { "migrate-recover", do_migrate_recover, ARGS(recover_args), 0,
+      "go on with a VM that is postcopy-paused at both ends" },
     { "query-migrations", do_query_migrations, ARGS(maybe_id_args), 0,
       "running migrations and the last finished ones" },
     { "query-traffic", do_query_traffic, ARGS(id_args), 0,

@@ -148,6 +148,11 @@ static void handle_exchange_event(Migration *self, ExchangeEvent event)
     case EXCHANGE_EVENT_SWITCHOVER:
         migration_set_state(self, MIGRATION_SWITCHOVER);
         break;
+    case EXCHANGE_EVENT_PREEMPT:
+        if (self->link && self->role == MIGRATION_SOURCE) {
+            link_main_send_event(self->link, "preempt", NULL);
+        }
+        break;
     case EXCHANGE_EVENT_POSTCOPY:
         migration_set_state(self, MIGRATION_POSTCOPY);
         break;

@@ -191,7 +191,15 @@ static bool read_grant(JsonObject *answer, LinkGrant *ret, GError **error)
                     error)) {
         return false;
     }
-    *ret = (LinkGrant) { window, main_window, channels, true };
+    *ret = (LinkGrant) {
+        .window = window,
+        .main_window = main_window,
+        .channels = channels,
+        .knows_zero_pages = true,
+    };
+    qmp_message_get_bool(answer, "no-multifd", &ret->no_multifd);
+    qmp_message_get_bool(answer, "postcopy", &ret->postcopy);
+    qmp_message_get_bool(answer, "preempt", &ret->preempt);
     return read_info(answer, ret, error);
 }
 
@@ -279,6 +287,17 @@ bool migration_link_call(Migration *self, const char *name,
         g_prefix_error(error, "peer %s: %s: ", self->peer->name, name);
     }
     return answer != NULL;
+}
+
+JsonObject *migration_link_ask(Migration *self, const char *name,
+                               JsonObject *arguments, GError **error)
+{
+    JsonObject *answer = request(self, name, arguments, NULL, error);
+
+    if (!answer) {
+        g_prefix_error(error, "peer %s: %s: ", self->peer->name, name);
+    }
+    return answer;
 }
 
 uint64_t migration_queue_memory(Migration *self)

@@ -12,6 +12,8 @@ enum {
     MIGRATION_MAIN_WINDOW = 8 * 1024 * 1024,
     MIGRATION_RETURN_WINDOW = 64 * 1024,
     MIGRATION_MAIN_RING = 1024 * 1024,      /* of main channel, without a link */
+    /* Whether PREEMPT frames flow; without them postcopy goes without the channel. */
+    MIGRATION_LINK_CARRIES_PREEMPT = 0,
 };
 
 /*
@@ -27,6 +29,8 @@ typedef struct {
     uint64_t window, main_window;
     unsigned channels;              /* K, as far as the peer knows; 0: as N */
     bool knows_zero_pages;          /* its QEMU is 9.0 or later, if it said so */
+    bool no_multifd;                /* both QEMUs are to be set without */
+    bool postcopy, preempt;         /* capabilities that its QEMU has on now */
 } LinkGrant;
 
 /*
@@ -45,6 +49,11 @@ bool migration_link_open(Migration *self, unsigned lanes,
 bool migration_link_call(Migration *self, const char *name,
                          JsonObject *arguments, GCancellable *cancellable,
                          GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/* The same with its answer; free it. */
+JsonObject *migration_link_ask(Migration *self, const char *name,
+                               JsonObject *arguments, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
 /* Destination side: take over an accepted main lane. */

@@ -12,6 +12,7 @@
 
 #include "daemon/ingress-qemu.h"
 #include "daemon/listener.h"
+#include "daemon/managed-postcopy.h"
 #include "daemon/migration-link.h"
 #include "qmp/error.h"
 #include "qmp/peer.h"
@@ -33,6 +34,8 @@ typedef struct {
     unsigned channels, lanes, destination_channels;
     unsigned downtime_limit_ms;
     Handover handover;
+    ManagedPostcopy postcopy;
+    bool recovering, recover_start;
 
     QmpClient *client;
     QemuInfo *info;
@@ -41,6 +44,7 @@ typedef struct {
     char *socket_path;
     bool migrate_given;
     int64_t cancelled_us;       /* migrate_cancel was given; 0: not */
+    bool preempt;               /* postcopy's, at both ends */
     bool legacy_zero_pages;     /* the destination is older than 9.0 */
     bool was_running;           /* the guest, when it was stopped for good */
     int64_t stopped_us;         /* monotonic; 0: not yet */
@@ -99,6 +103,31 @@ static bool tell_page_size(Driver *self, GError **error)
            exchange_set_page_size(self->migration->exchange, page_size, error);
 }
 
+/* Half of the guest is here, and QEMU waits for a way to the other half. */
+static bool check_paused(Driver *self, GError **error)
+{
+    if (strcmp(self->info->migration, "postcopy-paused") != 0) {
+        g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
+                    "source QEMU: got a migration with status '%s', allowed "
+                    "is postcopy-paused", self->info->migration);
+        return false;
+    }
+    return true;
+}
+
+static bool check_fit(Driver *self, GError **error)
+{
+    unsigned use = self->postcopy.multifd ? QEMU_USE_MULTIFD : 0;
+
+    if (self->recovering) {
+        return check_paused(self, error);
+    }
+    if (self->postcopy.allowed) {
+        use |= QEMU_USE_POSTCOPY;
+    }
+    return qemu_check_source(self->info, use, error);
+}
+
 static bool inspect(Driver *self, GError **error)
 {
     self->client = qmp_client_connect(self->vm->qmp->text, qmp_ms(self),
@@ -111,8 +140,11 @@ static bool inspect(Driver *self, GError **error)
                                  NULL);
     self->info = qemu_inspect(self->client, qmp_ms(self), cancellable(self),
                               error);
-    if (!self->info || !qemu_check_source(self->info, true, error) ||
-        !check_uuid(self, error) || !tell_page_size(self, error)) {
+    if (self->info) {
+        self->postcopy.multifd = !self->postcopy.allowed ||
+            qemu_info_has_multifd_with_postcopy(self->info);
+    }
+    if (!self->info || !check_fit(self, error) || !check_uuid(self, error)) {
         return explain(self, error);
     }
     self->was_running = self->info->running;
@@ -122,12 +154,43 @@ static bool inspect(Driver *self, GError **error)
 
 /* ---- 2, 3: the peer ---------------------------------------------------------------------------- */
 
+/* What both ends together can have. */
+static bool take_grant(Driver *self, const LinkGrant *grant, GError **error)
+{
+    self->legacy_zero_pages = !grant->knows_zero_pages;
+    self->postcopy.multifd = self->postcopy.multifd && !grant->no_multifd;
+    self->preempt = grant->preempt;
+    if (self->postcopy.allowed && !grant->postcopy) {
+        g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
+                    "peer %s: its daemon does not know postcopy",
+                    self->migration->peer->name);
+        return false;
+    }
+    return true;
+}
+
+static bool create_exchange(Driver *self, GError **error)
+{
+    ExchangeSetup exchange = {
+        .memory = migration_queue_memory(self->migration),
+        .main_ring = MIGRATION_MAIN_RING,
+        .channels_in = self->postcopy.multifd && !self->recovering
+                       ? self->channels : 0,
+    };
+
+    migration_create_exchange(self->migration, exchange);
+    return tell_page_size(self, error) || explain(self, error);
+}
+
 static bool prepare_peer(Driver *self, GError **error)
 {
     JsonObject *arguments = json_object_new();
     LinkGrant grant;
 
-    json_object_set_string_member(arguments, "kind", "managed");
+    json_object_set_string_member(arguments, "kind",
+                                  self->recovering ? "recover" : "managed");
+    json_object_set_boolean_member(arguments, "postcopy",
+                                   self->postcopy.allowed);
     json_object_set_string_member(arguments, "vm", self->as);
     json_object_set_object_member(arguments, "info",
                                   qemu_info_to_json(self->info));
@@ -139,10 +202,10 @@ static bool prepare_peer(Driver *self, GError **error)
                                    self->destination_channels);
     }
     if (!migration_link_prepare(self->migration, self->lanes, arguments,
-                                &grant, error)) {
+                                &grant, error) ||
+        !take_grant(self, &grant, error) || !create_exchange(self, error)) {
         return false;
     }
-    self->legacy_zero_pages = !grant.knows_zero_pages;
     return migration_link_open(self->migration, self->lanes, &grant, error);
 }
 
@@ -221,8 +284,10 @@ static bool listen_for_source(Driver *self, GError **error)
 static bool set_up_source(Driver *self, GError **error)
 {
     QemuWanted wanted = {
-        .multifd = true,
+        .multifd = self->postcopy.multifd,
         .channels = self->channels,
+        .postcopy = self->postcopy.allowed,
+        .preempt = self->preempt,
         .max_bandwidth = QEMU_BANDWIDTH_UNLIMITED,
         .downtime_limit_ms = self->downtime_limit_ms,
         .legacy_zero_pages = self->legacy_zero_pages,
@@ -240,21 +305,21 @@ static bool start_migrate(Driver *self, GError **error)
     g_autofree char *uri = g_strdup_printf("unix:%s", self->socket_path);
 
     self->migrate_given = true;
+    if (self->recovering) {
+        return qemu_migrate_resume(self->client, uri, qmp_ms(self),
+                                   cancellable(self), error) ||
+               explain(self, error);
+    }
+    migration_set_takes_postcopy(self->migration, self->postcopy.allowed);
     return qemu_migrate(self->client, uri, qmp_ms(self), cancellable(self),
                         error) || explain(self, error);
 }
 
 static bool begin(Driver *self, GError **error)
 {
-    ExchangeSetup exchange = {
-        .memory = migration_queue_memory(self->migration),
-        .main_ring = MIGRATION_MAIN_RING,
-        .channels_in = self->channels,
-    };
-
-    migration_create_exchange(self->migration, exchange);
     return inspect(self, error) && prepare_peer(self, error) &&
-           listen_for_source(self, error) && set_up_source(self, error) &&
+           listen_for_source(self, error) &&
+           (self->recovering || set_up_source(self, error)) &&
            migration_link_call(self->migration, "open", NULL, cancellable(self),
                                error) &&
            start_migrate(self, error);
@@ -282,6 +347,8 @@ static void note_qmp_event(Driver *self, const char *name, int64_t when_us)
 {
     if (g_strcmp0(name, "STOP") == 0) {
         note_stop(self, when_us);
+    } else if (g_strcmp0(name, "MIGRATION") == 0) {
+        self->next_poll_us = 0;
     } else if (g_strcmp0(name, "RESUME") == 0) {
         self->stopped_us = 0;
         self->was_running = true;
@@ -329,6 +396,44 @@ static const QemuMigrateStatus *poll_status(Driver *self)
     return status;
 }
 
+static void measure_downtime(Driver *self)
+{
+    int64_t now_us = g_get_monotonic_time();
+    int64_t half_rtt_us = link_main_get_rtt_us(self->migration->link) / 2;
+
+    if (self->stopped_us > 0) {
+        migration_set_downtime(self->migration,
+                               (now_us - half_rtt_us - self->stopped_us) / 1000);
+    }
+}
+
+/*
+ * The source never runs the guest again: let it run at the destination.  Its other
+ * half follows.  Who recovers says whether it ran.
+ */
+static void let_run(Driver *self)
+{
+    JsonObject *arguments = json_object_new();
+    bool start = self->recovering ? self->recover_start : self->was_running;
+    GError *error = NULL;
+
+    json_object_set_boolean_member(arguments, "start", start);
+    json_object_set_boolean_member(arguments, "postcopy", TRUE);
+    if (!migration_link_call(self->migration, "resume", arguments, NULL,
+                             &error)) {
+        exchange_fail(self->migration->exchange, error);
+    } else if (start && !self->recovering) {
+        measure_downtime(self);
+    }
+}
+
+/* A resumed migration is paused until QEMU has found its feet again. */
+static bool is_ended(const Driver *self, const char *status)
+{
+    return strcmp(status, "failed") == 0 || strcmp(status, "cancelled") == 0 ||
+           (!self->recovering && strcmp(status, "postcopy-paused") == 0);
+}
+
 static void poll_source(Driver *self)
 {
     const QemuMigrateStatus *status = poll_status(self);
@@ -337,9 +442,11 @@ static void poll_source(Driver *self)
         return;
     }
     note_run_state(self, status->status);
-    if (strcmp(status->status, "failed") == 0 ||
-        strcmp(status->status, "cancelled") == 0) {
+    if (is_ended(self, status->status)) {
         fail_by_status(self, status);
+    } else if (managed_postcopy_step(&self->postcopy, self->migration,
+                                     self->client, status, qmp_ms(self))) {
+        let_run(self);
     }
 }
 
@@ -361,6 +468,16 @@ static Flow handle_message(Driver *self, const Message *message, GError **error)
     case MESSAGE_CANCEL:
         cancel_source(self);
         return migration_judge_flow(self->migration, error);
+    case MESSAGE_START_POSTCOPY:
+        self->postcopy.wanted = true;
+        self->next_poll_us = 0;
+        break;
+    case MESSAGE_EXCHANGE:
+        /* The guest stands still until its half may run. */
+        if (message->event == EXCHANGE_EVENT_POSTCOPY) {
+            self->next_poll_us = 0;
+        }
+        break;
     case MESSAGE_QMP:
         note_qmp_event(self, message->name, message->received_us);
         break;
@@ -452,17 +569,6 @@ static bool wait_source_settled(Driver *self, GError **error)
     return false;
 }
 
-static void measure_downtime(Driver *self)
-{
-    int64_t now_us = g_get_monotonic_time();
-    int64_t half_rtt_us = link_main_get_rtt_us(self->migration->link) / 2;
-
-    if (self->stopped_us > 0) {
-        migration_set_downtime(self->migration,
-                               (now_us - half_rtt_us - self->stopped_us) / 1000);
-    }
-}
-
 static bool hand_over(Driver *self, GError **error)
 {
     JsonObject *arguments = json_object_new();
@@ -471,6 +577,10 @@ static bool hand_over(Driver *self, GError **error)
     if (!wait_source_settled(self, error)) {
         json_object_unref(arguments);
         return false;
+    }
+    if (self->postcopy.committed) {
+        json_object_unref(arguments);
+        return true;        /* it runs there already */
     }
     json_object_set_boolean_member(arguments, "start", self->was_running);
     traffic_mark(self->migration->traffic, TRAFFIC_RESUME);
@@ -544,6 +654,7 @@ static void give_up(Driver *self, GError **error)
         g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_CANCELLED,
                     "cancelled by request");
     }
+    migration_explain_postcopy(migration, error);
     migration_link_abort(migration, *error);
     migration_tear_down(migration);
     if (self->client && self->migrate_given) {
@@ -551,7 +662,11 @@ static void give_up(Driver *self, GError **error)
             g_usleep(status ? 10 * 1000 : 0);
             status = poll_status(self);
         } while (status && qemu_migrate_status_is_active(status->status) &&
+                 strcmp(status->status, "postcopy-paused") != 0 &&
                  g_get_monotonic_time() < deadline_us);
+    }
+    if (status && strcmp(status->status, "postcopy-paused") == 0) {
+        return;     /* it goes on with what is set, once it is recovered */
     }
     put_back(self);
     if (!migration->taken_over) {
@@ -627,6 +742,10 @@ Migration *migration_managed_start(Daemon *daemon, const ManagedSetup *managed,
     driver->destination_channels = managed->destination_channels;
     driver->downtime_limit_ms = managed->downtime_limit_ms;
     driver->handover = managed->handover;
+    driver->postcopy.allowed = managed->postcopy || managed->postcopy_auto;
+    driver->postcopy.automatic = managed->postcopy_auto;
+    driver->recovering = managed->recover;
+    driver->recover_start = managed->start;
     self = migration_new(&setup);
     if (!migration_start(self, error)) {
         free_driver(driver);

@@ -19,6 +19,10 @@ typedef struct {
     unsigned weight;                /* 0: the VM's */
     Handover handover;
     unsigned downtime_limit_ms;     /* 0: QEMU's own */
+    bool postcopy;                  /* the switch may be asked for */
+    bool postcopy_auto;             /* ... and comes after the first pass */
+    bool recover;                   /* both QEMUs are postcopy-paused: go on */
+    bool start;                     /* with recover: let the guest run there */
 } ManagedSetup;
 
 /* Started; all that can fail later is told by state and events.  NULL: refused. */

@@ -34,6 +34,7 @@ typedef enum {
     MESSAGE_QMP,            /* .name (NULL: disconnected), .object */
     MESSAGE_CONTROL,        /* .object: request or event of the peer */
     MESSAGE_LINK_ENDED,
+    MESSAGE_START_POSTCOPY,
 } MessageKind;
 
 typedef struct {
@@ -91,6 +92,7 @@ struct Migration {
     bool thread_ended;
     MigrationState state;
     bool cancel_asked;
+    bool takes_postcopy;            /* migrate-start-postcopy may be asked for */
     bool taken_over;                /* the destination owns the guest */
     GError *error;
     char *warning;
@@ -121,6 +123,7 @@ void migration_set_qemu_status(Migration *self, QemuMigrateStatus *status);
 bool migration_is_cancelled(Migration *self);
 /* The lowest limit that holds for it, bytes/s; 0: none. */
 uint64_t migration_get_rate_limit(const Migration *self);
+void migration_set_takes_postcopy(Migration *self, bool takes);
 void migration_set_downtime(Migration *self, int64_t downtime_ms);
 
 /* The exchange, with this migration as observer.  @setup's memory and observer

@@ -18,6 +18,7 @@
 
 enum {
     TICK_MS = 200,
+    POSTCOPY_GIVEN_MS = 10 * 1000,
     FINISH_MS = 120 * 1000,     /* for the source's side to say `finish`; a peer
                                    that is gone is noticed by its heartbeats */
 };
@@ -122,11 +123,11 @@ static bool prepare_kind(Target *self, JsonObject *args, unsigned *ret_channels,
     if (g_strcmp0(kind, "tunnel") == 0) {
         return prepare_tunnel(self, args, return_window, ret_channels, error);
     }
-    if (g_strcmp0(kind, "managed") == 0) {
+    if (g_strcmp0(kind, "managed") == 0 || g_strcmp0(kind, "recover") == 0) {
         return prepare_managed(self, args, return_window, ret_channels, error);
     }
     g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
-                "prepare: 'kind' is neither 'tunnel' nor 'managed'");
+                "prepare: 'kind' is none of 'tunnel', 'managed', 'recover'");
     return false;
 }
 
@@ -150,8 +151,7 @@ static JsonObject *do_prepare(Target *self, JsonObject *args, GError **error)
     json_object_set_int_member(answer, "main-window", MIGRATION_MAIN_WINDOW);
     json_object_set_int_member(answer, "channels", channels);
     if (self->qemu) {
-        json_object_set_object_member(answer, "info",
-                                      target_qemu_describe(self->qemu));
+        target_qemu_describe(self->qemu, answer);
     }
     return answer;
 }
@@ -194,13 +194,50 @@ static bool check_arrived(Target *self, const char *request, GError **error)
     return false;
 }
 
+/* What is under way to the destination QEMU gets a moment to arrive. */
+static void wait_postcopy_given(Exchange *exchange, ExchangeSnapshot *now)
+{
+    int64_t deadline_us = g_get_monotonic_time() + POSTCOPY_GIVEN_MS * 1000LL;
+
+    exchange_get_snapshot(exchange, now);
+    while (!now->postcopy_given && !now->shut &&
+           g_get_monotonic_time() < deadline_us) {
+        g_autoptr(GError) over = exchange_get_error(exchange);
+
+        if (over) {
+            return;
+        }
+        g_usleep(5 * 1000);
+        exchange_get_snapshot(exchange, now);
+    }
+}
+
+/* In postcopy its half is enough, once it has been told to run it. */
+static bool check_resumable(Target *self, bool postcopy, GError **error)
+{
+    ExchangeSnapshot now = { 0 };
+
+    if (!postcopy || !self->migration->exchange) {
+        return check_arrived(self, "resume", error);
+    }
+    wait_postcopy_given(self->migration->exchange, &now);
+    if (now.postcopy_given || (now.shut && now.shut_value == 0)) {
+        return true;
+    }
+    g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
+                "resume: allowed in postcopy only once the destination QEMU was "
+                "told to run the guest");
+    return false;
+}
+
 static JsonObject *do_resume(Target *self, JsonObject *args, GError **error)
 {
-    bool start = true;
+    bool start = true, postcopy = false;
 
     qmp_message_get_bool(args, "start", &start);
+    qmp_message_get_bool(args, "postcopy", &postcopy);
     return check_managed(self, "resume", error) &&
-           check_arrived(self, "resume", error)
+           check_resumable(self, postcopy, error)
            ? target_qemu_resume(self->qemu, start, error) : NULL;
 }
 
@@ -311,6 +348,10 @@ static bool handle_event(Target *self, const char *name, JsonObject *message,
         g_propagate_error(error, migration_link_abort_error(self->migration,
                                                             message));
         return false;
+    }
+    /* The source has a preempt channel: the destination needs it too. */
+    if (strcmp(name, "preempt") == 0 && self->migration->exchange) {
+        exchange_preempt_expect(self->migration->exchange);
     }
     if (strcmp(name, "channels") == 0 && data && self->migration->exchange) {
         return check_channels(data, error) &&

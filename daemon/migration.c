@@ -205,6 +205,13 @@ uint64_t migration_get_rate_limit(const Migration *self)
     return lower_rate(rate, limiter_get_rate(self->daemon->limiter));
 }
 
+void migration_set_takes_postcopy(Migration *self, bool takes)
+{
+    g_mutex_lock(&self->lock);
+    self->takes_postcopy = takes;
+    g_mutex_unlock(&self->lock);
+}
+
 void migration_set_downtime(Migration *self, int64_t downtime_ms)
 {
     g_mutex_lock(&self->lock);
@@ -561,6 +568,30 @@ bool migration_cancel(Migration *self, GError **error)
     if (setting_up) {
         g_cancellable_cancel(self->cancellable);
     }
+    return true;
+}
+
+bool migration_start_postcopy(Migration *self, GError **error)
+{
+    Message *message;
+    bool takes;
+
+    g_mutex_lock(&self->lock);
+    takes = self->takes_postcopy && !is_in_postcopy(self) &&
+            !migration_state_is_final(self->state);
+    g_mutex_unlock(&self->lock);
+    if (!takes) {
+        g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
+                    "migration %s (%s): got migrate-start-postcopy in state "
+                    "'%s', allowed only in a managed migration that was begun "
+                    "with 'postcopy', at its source, until it is in it",
+                    self->id, self->name,
+                    state_names[migration_get_state(self)]);
+        return false;
+    }
+    message = g_new0(Message, 1);
+    message->kind = MESSAGE_START_POSTCOPY;
+    migration_post(self, message);
     return true;
 }
 

@@ -83,6 +83,9 @@ bool migration_start(Migration *self, GError **error)
 /* Any thread.  Too late once the destination has taken over: an error then. */
 bool migration_cancel(Migration *self, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+/* Refused unless it was begun with postcopy, and is not in it yet. */
+bool migration_start_postcopy(Migration *self, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
 /* Refused where it would do nothing: it is over, or the other daemon paces it. */
 bool migration_set_rate(Migration *self, uint64_t rate_bytes_per_s,
                         GError **error);

@@ -21,8 +21,6 @@ static const struct {
     bool multifd_only;      /* is in the way of multifd alone */
     const char *why;
 } spoilers[] = {
-    { "postcopy-ram", false, false,
-      "its page requests and its preempt channel are not carried" },
     { "mapped-ram", false, false, "it is for files" },
     { "x-colo", false, false, "the guest would run at both ends" },
     { "background-snapshot", true, false, "it is for files" },
@@ -36,9 +34,35 @@ static const struct {
     { "xbzrle", true, true, "multifd replaces it" },
 };
 
-static bool check_capabilities(const QemuInfo *info, bool destination,
-                               bool multifd, GError **error)
+bool qemu_info_has_multifd_with_postcopy(const QemuInfo *self)
 {
+    return qemu_info_is_version(self, 10, 1);
+}
+
+/* It changes the stream, so nobody may have switched it on unasked. */
+static bool check_postcopy(const QemuInfo *info, const char *who, bool wanted,
+                           GError **error)
+{
+    if (wanted && !qemu_info_has_capability(info, "postcopy-ram")) {
+        g_set_error(error, QEMU_ERROR, QEMU_ERROR_UNFIT,
+                    "%s QEMU: got version '%s' without capability "
+                    "'postcopy-ram', expected one that has it", who,
+                    info->version);
+        return false;
+    }
+    if (!wanted && qemu_info_is_capability_on(info, "postcopy-ram")) {
+        g_set_error(error, QEMU_ERROR, QEMU_ERROR_UNFIT,
+                    "%s QEMU: got capability 'postcopy-ram' on, allowed only "
+                    "off: the migration was asked for without 'postcopy'", who);
+        return false;
+    }
+    return true;
+}
+
+static bool check_capabilities(const QemuInfo *info, bool destination,
+                               unsigned use, GError **error)
+{
+    bool multifd = use & QEMU_USE_MULTIFD;
     const char *who = destination ? "destination" : "source";
 
     for (size_t i = 0; i < G_N_ELEMENTS(spoilers); i++) {
@@ -65,7 +89,7 @@ static bool check_capabilities(const QemuInfo *info, bool destination,
                     info->version);
         return false;
     }
-    return true;
+    return check_postcopy(info, who, use & QEMU_USE_POSTCOPY, error);
 }
 
 /* The cpr modes of 8.2 and later leave RAM where it is. */
@@ -103,7 +127,7 @@ static bool check_source_state(const QemuInfo *info, GError **error)
     return true;
 }
 
-bool qemu_check_source(const QemuInfo *info, bool multifd, GError **error)
+bool qemu_check_source(const QemuInfo *info, unsigned use, GError **error)
 {
     if (!check_source_state(info, error)) {
         return false;
@@ -115,10 +139,10 @@ bool qemu_check_source(const QemuInfo *info, bool multifd, GError **error)
         return false;
     }
     return check_mode(info, error) &&
-           check_capabilities(info, false, multifd, error);
+           check_capabilities(info, false, use, error);
 }
 
-bool qemu_check_destination(const QemuInfo *info, bool multifd, GError **error)
+bool qemu_check_destination(const QemuInfo *info, unsigned use, GError **error)
 {
     if (!g_str_equal(info->run_state, "inmigrate")) {
         g_set_error(error, QEMU_ERROR, QEMU_ERROR_UNFIT,
@@ -133,7 +157,7 @@ bool qemu_check_destination(const QemuInfo *info, bool multifd, GError **error)
                     "-incoming defer", info->migration);
         return false;
     }
-    return check_capabilities(info, true, multifd, error);
+    return check_capabilities(info, true, use, error);
 }
 
 /* ---- both together --------------------------------------------------------- */

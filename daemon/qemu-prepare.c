@@ -113,6 +113,10 @@ static void want_all(QemuSetup *self, const QemuInfo *info,
     want_capability(self, info, "multifd", wanted->multifd);
     want_capability(self, info, "return-path", true);
     want_capability(self, info, "events", true);
+    if (wanted->postcopy) {
+        want_capability(self, info, "postcopy-ram", true);
+        want_capability(self, info, "postcopy-preempt", wanted->preempt);
+    }
     if (wanted->late_block_activate) {
         want_capability(self, info, "late-block-activate", true);
     }

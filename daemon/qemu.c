@@ -71,6 +71,38 @@ bool qemu_migrate(QmpClient *client, const char *uri, unsigned timeout_ms,
                       cancellable, error);
 }
 
+bool qemu_migrate_resume(QmpClient *client, const char *uri,
+                         unsigned timeout_ms, GCancellable *cancellable,
+                         GError **error)
+{
+    JsonObject *arguments = uri_arguments(uri);
+
+    json_object_set_boolean_member(arguments, "resume", TRUE);
+    return call_plain(client, "migrate", arguments, timeout_ms, cancellable,
+                      error);
+}
+
+bool qemu_start_postcopy(QmpClient *client, unsigned timeout_ms,
+                         GCancellable *cancellable, GError **error)
+{
+    return call_plain(client, "migrate-start-postcopy", NULL, timeout_ms,
+                      cancellable, error);
+}
+
+bool qemu_migrate_recover(QmpClient *client, const char *uri,
+                          unsigned timeout_ms, GCancellable *cancellable,
+                          GError **error)
+{
+    g_autoptr(JsonNode) answer = qmp_client_execute_oob(
+        client, "migrate-recover", uri_arguments(uri), timeout_ms, cancellable,
+        error);
+
+    if (!answer) {
+        g_prefix_error(error, "QEMU: ");
+    }
+    return answer != NULL;
+}
+
 bool qemu_migrate_cancel(QmpClient *client, unsigned timeout_ms,
                          GCancellable *cancellable, GError **error)
 {

@@ -85,16 +85,25 @@ QemuInfo *qemu_info_from_json(JsonObject *object,
 
 /* ---- what it must be ------------------------------------------------------ */
 
+/* What it is to be used for; else capabilities that only that needs must be off. */
+typedef enum {
+    QEMU_USE_MULTIFD = 1 << 0,
+    QEMU_USE_POSTCOPY = 1 << 1,
+} QemuUse;
+
+/* Since 10.1 both go together. */
+bool qemu_info_has_multifd_with_postcopy(const QemuInfo *self);
+
 /*
  * QEMU_ERROR_UNFIT, with what was found and what is allowed, for all three.
  *
  * A source may be running, paused or prelaunch (-S, never started).  Which of
  * them matters at the end, see qemu_cont().
  */
-bool qemu_check_source(const QemuInfo *info, bool multifd,
+bool qemu_check_source(const QemuInfo *info, unsigned use,
                        GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Waits in -incoming defer, untouched. */
-bool qemu_check_destination(const QemuInfo *info, bool multifd,
+bool qemu_check_destination(const QemuInfo *info, unsigned use,
                             GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Either may have come from a peer. */
 bool qemu_check_pair(const QemuInfo *source, const QemuInfo *destination,
@@ -126,6 +135,7 @@ typedef struct {
      * both ends could run on the same disks.
      */
     bool late_block_activate;
+    bool postcopy, preempt;
 } QemuWanted;
 
 /* What was changed, and from what. */
@@ -168,6 +178,20 @@ bool qemu_migrate_incoming(QmpClient *client, const char *uri,
 bool qemu_migrate(QmpClient *client, const char *uri, unsigned timeout_ms,
                   GCancellable *cancellable,
                   GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Likewise; goes on with one that is postcopy-paused. */
+bool qemu_migrate_resume(QmpClient *client, const char *uri,
+                         unsigned timeout_ms, GCancellable *cancellable,
+                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool qemu_start_postcopy(QmpClient *client, unsigned timeout_ms,
+                         GCancellable *cancellable,
+                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/*
+ * Let a destination that is postcopy-paused listen again.  Out of band: its main
+ * loop may stand still for want of a page.
+ */
+bool qemu_migrate_recover(QmpClient *client, const char *uri,
+                          unsigned timeout_ms, GCancellable *cancellable,
+                          GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* No error without a migration. */
 bool qemu_migrate_cancel(QmpClient *client, unsigned timeout_ms,
                          GCancellable *cancellable,

@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "daemon/target-qemu.h"
 
+#include <string.h>
 #include <unistd.h>
 
 #include "daemon/egress-qemu.h"
+#include "daemon/migration-link.h"
 #include "daemon/registry.h"
+#include "qmp/error.h"
 #include "qmp/message.h"
 
 enum {
     DEFAULT_CHANNELS = 4,
     RUNNING_MS = 10 * 1000,     /* for a continued guest to be running */
     POLL_MS = 5,
+    PAUSED_MS = 10 * 1000,      /* for a destination to be postcopy-paused */
 };
 
 struct TargetQemu {
@@ -20,8 +24,11 @@ struct TargetQemu {
     QemuInfo *info;
     QemuSetup *setup;           /* what to put back; NULL: nothing */
     unsigned channels;
+    bool multifd;
     bool safe;
-    bool opened;                /* migrate-incoming was given */
+    bool postcopy, preempt;
+    bool recovering;            /* it is postcopy-paused, or should be */
+    bool opened;                /* migrate-incoming or -recover was given */
     bool resumed;               /* `resume` came: the source is in postmigrate */
     bool left_paused;           /* ... and said that the guest was paused there */
     Address *address;           /* where the QEMU listens */
@@ -60,6 +67,9 @@ static bool inspect(TargetQemu *self, GError **error)
 {
     self->client = qmp_client_connect(self->vm->qmp->text, qmp_ms(self),
                                       cancellable(self), error);
+    if (self->client && self->recovering) {
+        return true;
+    }
     if (self->client) {
         self->info = qemu_inspect(self->client, qmp_ms(self),
                                   cancellable(self), error);
@@ -70,6 +80,26 @@ static bool inspect(TargetQemu *self, GError **error)
         return false;
     }
     return true;
+}
+
+static unsigned get_use(const TargetQemu *self)
+{
+    return (self->multifd ? QEMU_USE_MULTIFD : 0) |
+           (self->postcopy ? QEMU_USE_POSTCOPY : 0);
+}
+
+/* What only both together can have. */
+static void settle_postcopy(TargetQemu *self, const QemuInfo *source)
+{
+    self->multifd = !self->postcopy ||
+                    (qemu_info_has_multifd_with_postcopy(source) &&
+                     qemu_info_has_multifd_with_postcopy(self->info));
+    self->preempt = self->postcopy && MIGRATION_LINK_CARRIES_PREEMPT &&
+                    qemu_info_has_capability(source, "postcopy-preempt") &&
+                    qemu_info_has_capability(self->info, "postcopy-preempt");
+    if (!self->multifd) {
+        self->channels = 0;
+    }
 }
 
 static bool compare(TargetQemu *self, JsonObject *args, GError **error)
@@ -83,7 +113,10 @@ static bool compare(TargetQemu *self, JsonObject *args, GError **error)
         return false;
     }
     source = qemu_info_from_json(object, error);
-    if (!source || !qemu_check_destination(self->info, true, error) ||
+    if (source) {
+        settle_postcopy(self, source);
+    }
+    if (!source || !qemu_check_destination(self->info, get_use(self), error) ||
         !qemu_check_pair(source, self->info, error)) {
         g_prefix_error(error, "vm %s: ", self->vm->name);
         return false;
@@ -97,11 +130,14 @@ static void read_wishes(TargetQemu *self, JsonObject *args)
     const char *handover = qmp_message_get_string(args, "handover");
     int64_t channels = 0;
 
+    self->recovering = g_strcmp0(qmp_message_get_string(args, "kind"),
+                                 "recover") == 0;
     qmp_message_get_uint(args, "destination-channels", MULTIFD_CHANNELS_MAX,
                          &channels);
     self->channels = channels ? channels
                      : self->vm->channels ? self->vm->channels
                      : DEFAULT_CHANNELS;
+    qmp_message_get_bool(args, "postcopy", &self->postcopy);
     self->safe = g_strcmp0(handover, "fast") != 0;
 }
 
@@ -109,8 +145,10 @@ static bool set_up(TargetQemu *self, GError **error)
 {
     QemuWanted wanted = {
         .destination = true,
-        .multifd = true,
+        .multifd = self->multifd,
         .channels = self->channels,
+        .postcopy = self->postcopy,
+        .preempt = self->preempt,
         .late_block_activate = self->safe,
     };
 
@@ -140,8 +178,9 @@ TargetQemu *target_qemu_prepare(Migration *migration, JsonObject *args,
     self->migration = migration;
     self->vm = vm;
     read_wishes(self, args);
-    if (!inspect(self, error) || !compare(self, args, error) ||
-        !set_up(self, error)) {
+    if (!inspect(self, error) ||
+        (!self->recovering && (!compare(self, args, error) ||
+                               !set_up(self, error)))) {
         target_qemu_free(self);
         return NULL;
     }
@@ -149,9 +188,15 @@ TargetQemu *target_qemu_prepare(Migration *migration, JsonObject *args,
     return self;
 }
 
-JsonObject *target_qemu_describe(TargetQemu *self)
+void target_qemu_describe(TargetQemu *self, JsonObject *answer)
 {
-    return qemu_info_to_json(self->info);
+    json_object_set_boolean_member(answer, "no-multifd", !self->multifd);
+    json_object_set_boolean_member(answer, "postcopy", self->postcopy);
+    json_object_set_boolean_member(answer, "preempt", self->preempt);
+    if (self->info) {
+        json_object_set_object_member(answer, "info",
+                                      qemu_info_to_json(self->info));
+    }
 }
 
 /* ---- open ------------------------------------------------------------------------------------ */
@@ -191,6 +236,33 @@ static bool check_still_waiting(TargetQemu *self, GError **error)
     return true;
 }
 
+/* It notices that its connection has gone a moment after we know of it. */
+static bool let_listen_again(TargetQemu *self, GError **error)
+{
+    int64_t deadline_us = g_get_monotonic_time() + PAUSED_MS * 1000LL;
+    g_autoptr(GError) failure = NULL;
+
+    if (!qmp_client_has_oob(self->client)) {
+        g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
+                    "destination QEMU: its QMP takes no commands out of band, "
+                    "as migrate-recover needs");
+        return false;
+    }
+    do {
+        g_clear_error(&failure);
+        if (qemu_migrate_recover(self->client, self->address->text,
+                                 qmp_ms(self), cancellable(self), &failure)) {
+            self->opened = true;
+            return true;
+        }
+        g_usleep(POLL_MS * 10 * 1000);
+    } while (g_error_matches(failure, QMP_ERROR, QMP_ERROR_COMMAND) &&
+             strstr(failure->message, "paused") &&
+             g_get_monotonic_time() < deadline_us);
+    g_propagate_error(error, g_steal_pointer(&failure));
+    return false;
+}
+
 static bool let_listen(TargetQemu *self, GError **error)
 {
     if (self->safe && !qemu_stop(self->client, qmp_ms(self), cancellable(self),
@@ -227,7 +299,7 @@ bool target_qemu_open(TargetQemu *self, GError **error)
     EgressQemuSetup setup = {
         .exchange = self->migration->exchange,
         .channels = self->channels,
-        .multifd_expected = true,
+        .multifd_expected = self->multifd,
         /* The source does not name any to it, if it heeds what it was set to. */
         .payload = { .write_zero_pages = !qemu_info_is_version(self->info, 9, 0) },
         .connect_ms = timeouts->connect_ms,
@@ -237,8 +309,11 @@ bool target_qemu_open(TargetQemu *self, GError **error)
     if (self->opened) {
         return true;
     }
-    if (!choose_address(self, error) || !check_still_waiting(self, error) ||
-        !let_listen(self, error) || !find_port(self, error)) {
+    if (!choose_address(self, error) ||
+        !(self->recovering ? let_listen_again(self, error)
+                           : check_still_waiting(self, error) &&
+                             let_listen(self, error)) ||
+        !find_port(self, error)) {
         g_prefix_error(error, "vm %s: ", self->vm->name);
         return false;
     }
@@ -306,7 +381,9 @@ JsonObject *target_qemu_resume(TargetQemu *self, bool start, GError **error)
     JsonObject *answer;
 
     self->resumed = true;
-    migration_set_state(self->migration, MIGRATION_HANDOVER);
+    if (!self->postcopy && !self->recovering) {
+        migration_set_state(self->migration, MIGRATION_HANDOVER);
+    }
     if (self->safe && !check_reachable(self, error)) {
         return NULL;
     }
@@ -370,6 +447,9 @@ bool target_qemu_check_unfinished(TargetQemu *self, const char *reason,
  * been sent a byte waits on, and takes migrate-incoming once only. */
 void target_qemu_give_up(TargetQemu *self, bool begun)
 {
+    if (self->recovering) {
+        return;     /* it waits on, postcopy-paused */
+    }
     if (!self->opened) {
         target_qemu_put_back(self);
     } else if (!begun) {

@@ -13,13 +13,14 @@ typedef struct TargetQemu TargetQemu;
 
 /*
  * What `prepare` of a managed migration asks for: find the VM, claim it, inspect
- * and compare, set capabilities and parameters.  *ret_channels: K.
+ * and compare, set capabilities and parameters.  *ret_channels: K.  Of a recovery:
+ * find and claim only, for a QEMU that is postcopy-paused may not answer.
  */
 TargetQemu *target_qemu_prepare(Migration *migration, JsonObject *args,
                                 unsigned *ret_channels, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
-/* What the QEMU is, for the peer. */
-JsonObject *target_qemu_describe(TargetQemu *self);
+/* What the QEMU is and how it was set, for the peer: into the answer to prepare. */
+void target_qemu_describe(TargetQemu *self, JsonObject *answer);
 /* Keep it from starting by itself (safe), let it listen, make the egress. */
 bool target_qemu_open(TargetQemu *self, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;

@@ -75,7 +75,7 @@ def client_options(t):
     page = Manual(t.options.tree, 'multiferry.1')
     program = t.options.program('multiferry')
     general = help_of(program, '--help')
-    commands = set(re.findall(r'^  ([a-z]+) .*', general.partition('Commands:')[2], re.M))
+    commands = set(re.findall(r'^  ([a-z-]+) .*', general.partition('Commands:')[2], re.M))
     check('migrate' in commands, 'got no commands out of --help: %s' % commands)
     compare('commands', set(page.subsections('DESCRIPTION')), commands, page.name)
     real = options_of(general)

@@ -189,3 +189,35 @@ def paused(t, kind, by, channel):
     """A lost connection or migrate-pause at one end stops both; a new migration joins them."""
     how = {'source': pause_source, 'destination': pause_destination, 'cut': cut}[by]
     compare(t, way_of(t, kind, n=0, k=0), broken(channel == 'preempt', how))
+
+
+# ---- managed ----
+
+def managed_move(start):
+    """start(way) makes the switch happen; the guest must run before all of it is there."""
+    def body(way):
+        way.ends(both=dict(append=BUSY))
+        way.begin()
+        start(way)
+        result = way.outcome()
+        check_asked(way, way.src)
+        check([m['state'] for m in way.sites.dc2.migrations()] == ['completed'],
+              'dc2: %s' % way.sites.dc2.migrations())
+        return result
+    return body
+
+
+def start_by_command(way):
+    """As soon as something has been sent: it waits by itself until it is time."""
+    way.src.wait_transferred(4 << 20)
+    way.sites.client.run('start-postcopy', 'web1')
+
+
+@case('e2e/postcopy/managed/{how}-n{n}-k{k}', needs=NEEDS, table=[
+    dict(how='command', n=3, k=2), dict(how='auto', n=2, k=4, full=True)])
+def managed(t, how, n, k):
+    """With 10.1 and later multifd stays on; with 7.2 on the preempt channel comes by itself."""
+    words, start = {'command': (['--postcopy'], start_by_command),
+                    'auto': (['--postcopy-auto'], lambda way: None)}[how]
+    way = way_of(t, 'managed', n=n, k=k, rate='100Mbit', words=words)
+    t.result(way.legs, '-', managed_move(start)(way))

@@ -446,7 +446,7 @@ static void test_json_bounds_texts(void)
 
 /* ---- checks ---------------------------------------------------------------- */
 
-typedef bool (*Check)(const QemuInfo *, bool, GError **);
+typedef bool (*Check)(const QemuInfo *, unsigned, GError **);
 
 static void assert_unfit(Check check, const char *command, const char *answer,
                          const char *message)
@@ -501,7 +501,7 @@ static void test_check_source(void)
         { "query-migrate-capabilities",
           CAPABILITIES(", " CAPABILITY("postcopy-ram", "true")),
           "source QEMU: got capability 'postcopy-ram' on, allowed only off: "
-          "its page requests and its preempt channel are not carried" },
+          "the migration was asked for without 'postcopy'" },
         { "query-migrate-capabilities",
           CAPABILITIES(", " CAPABILITY("xbzrle", "true")),
           "source QEMU: got capability 'xbzrle' on, allowed only off: multifd "
@@ -515,6 +515,27 @@ static void test_check_source(void)
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         assert_unfit(qemu_check_source, cases[i][0], cases[i][1], cases[i][2]);
     }
+}
+
+/* Asked for it, nobody minds that it is on; but it must be there. */
+static void test_check_postcopy(void)
+{
+    g_autoptr(Fake) fake = fake_new();
+    g_autoptr(QemuInfo) with = NULL, without = NULL;
+    g_autoptr(GError) error = NULL;
+
+    without = inspect_ok(fake->client);
+    fake_replace(fake, "query-migrate-capabilities",
+                 CAPABILITIES(", " CAPABILITY("postcopy-ram", "true")));
+    with = inspect_ok(fake->client);
+    g_assert_true(qemu_check_source(with, QEMU_USE_MULTIFD | QEMU_USE_POSTCOPY,
+                                    &error));
+    g_assert_no_error(error);
+    g_assert_false(qemu_check_source(without, QEMU_USE_POSTCOPY, &error));
+    g_assert_cmpstr(error->message, ==, "source QEMU: got version '7.2.22' "
+                    "without capability 'postcopy-ram', expected one that has "
+                    "it");
+    g_assert_false(qemu_info_has_multifd_with_postcopy(with));
 }
 
 static void test_check_destination(void)
@@ -1221,6 +1242,7 @@ int main(int argc, char **argv)
     ADD("json/refuses", test_json_refuses);
     ADD("json/bounds-texts", test_json_bounds_texts);
     ADD("check/source", test_check_source);
+    ADD("check/postcopy", test_check_postcopy);
     ADD("check/destination", test_check_destination);
     ADD("check/pair", test_check_pair);
     ADD("prepare/touches-what-differs", test_prepare_touches_what_differs);
