@@ -95,7 +95,8 @@ TLS = TITLES['tls']
     dict(mistake='another-port', why='listens elsewhere', changes={
         ('kvm2', TUNNEL, 'connect'): 'tcp:127.0.0.1:49309'}),
     dict(mistake='no-listen-tls', why='a tunnel without `listen-tls`', section=TLS, changes={
-        ('kvm1', TUNNEL, 'listen-tls'): None, ('kvm1', TUNNEL, 'tls-directory'): None}),
+        ('kvm1', TUNNEL, key): None
+        for key in ('listen-tls', 'listen-tls-client', 'tls-directory')}),
     dict(mistake='no-tls', why='a tunnel with `listen-tls`', setup=TLS),
     dict(mistake='no-tls-destination', why='`--tls-destination` is missing', section=TLS,
          without=(('--tls-destination', 1),)),
