@@ -43,6 +43,8 @@ def carried(t, n, w, k, tls):
     assert_migrated(t, src, dst)
     for daemon, footprint in zip((sites.dc1, sites.dc2), before):
         daemon.assert_footprint(footprint)
+        # The QEMUs are told first; the daemon's own word comes a moment later.
+        wait_for(lambda: not daemon.migrations_active(), daemon.name + ' to end it', 5)
         check([m['state'] for m in daemon.migrations()] == ['completed'],
               '%s: %s' % (daemon.name, daemon.migrations()))
 
