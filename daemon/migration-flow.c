@@ -275,7 +275,7 @@ void migration_wait_source_closed(Migration *self)
 
     exchange_get_snapshot(self->exchange, &now);
     while (!now.main_ended && g_get_monotonic_time() < deadline_us) {
-        g_autoptr(Message) message = migration_wait(self, 100);
+        g_autoptr(Message) message G_GNUC_UNUSED = migration_wait(self, 100);
 
         exchange_get_snapshot(self->exchange, &now);
     }
