@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What monitoring is told: in the right form, and true."""
+import json
 import os
 import re
 import stat
@@ -9,7 +10,7 @@ from harness import Qemu, assert_migrated, case, check, wait_for
 from harness.case import Failure
 from harness.certs import Authority
 from harness.daemon import Client, Daemon, free_port
-from harness.openmetrics import read
+from harness.openmetrics import SUFFIXES, read
 from harness.sites import Sites
 
 NEEDS = ['daemon', 'certtool']
@@ -156,6 +157,30 @@ def documented(t):
         rows = dict(re.findall(r'^\| `(multiferry_\w+)` \| (\w+) \|', f.read(), re.M))
     expected = {f.name + ('_total' if f.kind == 'counter' else ''): f.kind for f in real.values()}
     check(rows == expected, 'differ: %s' % sorted(set(rows.items()) ^ set(expected.items())))
+
+
+@case('e2e/metrics/dashboard', needs=['daemon'])
+def dashboard(t):
+    """Each panel asks for metrics and labels that there are, with histograms and counters as such."""
+    real = scrape(Daemon(t, 'd', {}))
+    with open(os.path.join(t.options.tree, 'docs/grafana-dashboard.json')) as f:
+        panels = json.load(f)['panels']
+    names = {name + suffix for name, family in real.items() for suffix in SUFFIXES[family.kind]}
+    asked = set()
+    for panel in panels:
+        for expression in (target['expr'] for target in panel['targets']):
+            found = set(re.findall(r'multiferry_\w+', expression))
+            check(found and found <= names, '%s: asks for %s' % (panel['title'], found - names))
+            asked |= found
+    with open(os.path.join(t.options.tree, 'docs/metrics.md')) as f:
+        documented = dict(re.findall(r'^\| `(multiferry_\w+)` \| \w+ \| (.*?) \|', f.read(), re.M))
+    for panel in panels:
+        for target in panel['targets']:
+            for name, matchers in re.findall(r'(multiferry_\w+)\{(.*?)\}', target['expr']):
+                name = re.sub('_bucket$', '', name)
+                used = set(re.findall(r'(\w+)[=!]', matchers)) - {'instance'}
+                check(used <= set(documented[name].split(', ')), '%s: labels %s' % (name, used))
+    check(len(asked) > 10, str(asked))
 
 
 BROKEN = ['a 1\n# EOF\n', '# TYPE a gauge\n# HELP a x\na 1\n', '# TYPE a gauge\na 1\n# EOF\n',
