@@ -15,6 +15,9 @@ UNITDIR  ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 CATALOGDIR ?= $(PREFIX)/lib/systemd/catalog
+BASHDIR  ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR   ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR  ?= $(PREFIX)/share/fish/vendor_completions.d
 
 VERSION  := 0.1.0
 
@@ -62,7 +65,7 @@ UNIT_TESTS  := $(UNIT_WIRE) $(UNIT_QMP) $(UNIT_DAEMON)
 FUZZERS     := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz-*.c))
 REPLAYS     := $(addprefix $B/tests/fuzz/replay-,$(FUZZERS))
 
-.PHONY: all help clean install demo check check-unit check-fuzz check-e2e \
+.PHONY: all help clean install deb demo check check-unit check-fuzz check-e2e \
         check-versions check-scripts check-tsan fuzz bench setup test-tools
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -80,6 +83,7 @@ help:
 	 'make check-versions  the e2e matrix on every QEMU version at hand' \
 	 'make bench        relay cost beside haproxy, socat and stunnel' \
 	 'make fuzz F=fuzz-multifd [SECONDS=60]  run one libFuzzer target (clang)' \
+	 'make deb          a Debian package in $B/deb/' \
 	 'make install      PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)' \
 	 'NO_INSTALL=1      never call apt; V=1 shows commands; SAN=address,undefined'
 
@@ -121,14 +125,14 @@ install: all
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 \
 	    $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 \
 	    $(DESTDIR)$(DOCDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(TMPFILESDIR) \
-	    $(DESTDIR)$(CATALOGDIR)
+	    $(DESTDIR)$(CATALOGDIR) $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
 	install -m 755 $B/multiferryd $(DESTDIR)$(SBINDIR)/
 	install -m 755 $B/multiferry $(DESTDIR)$(BINDIR)/
 	for page in docs/*.[1578]; do \
 	    to=$(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} && \
 	    sed 's|@DOCDIR@|$(DOCDIR)|g' $$page > $$to && chmod 644 $$to || exit 1; \
 	done
-	install -m 644 LICENSE README.md NEWS.md docs/*.md systemd/multiferryd.conf $(DESTDIR)$(DOCDIR)/
+	install -m 644 LICENSE README.md NEWS.md docs/*.md docs/*.json systemd/multiferryd.conf $(DESTDIR)$(DOCDIR)/
 	for unit in systemd/*.service systemd/*.socket systemd/*.timer; do \
 	    sed 's|@SBINDIR@|$(SBINDIR)|g; s|@BINDIR@|$(BINDIR)|g' $$unit > $(DESTDIR)$(UNITDIR)/$${unit##*/} && \
 	    chmod 644 $(DESTDIR)$(UNITDIR)/$${unit##*/} || exit 1; \
@@ -136,3 +140,12 @@ install: all
 	install -m 644 systemd/multiferry.sysusers $(DESTDIR)$(SYSUSERSDIR)/multiferry.conf
 	install -m 644 systemd/multiferry.tmpfiles $(DESTDIR)$(TMPFILESDIR)/multiferry.conf
 	install -m 644 systemd/multiferry.catalog $(DESTDIR)$(CATALOGDIR)/
+	install -m 644 daemon/completion/multiferry.bash $(DESTDIR)$(BASHDIR)/multiferry
+	ln -sf multiferry $(DESTDIR)$(BASHDIR)/multiferryd
+	install -m 644 daemon/completion/_multiferry $(DESTDIR)$(ZSHDIR)/
+	install -m 644 daemon/completion/multiferry.fish $(DESTDIR)$(FISHDIR)/
+
+# Another version, say for a rebuild: make deb DEB_VERSION=0.1.0+1
+DEB_VERSION ?= $(VERSION)
+deb: setup-deb
+	@systemd/deb/build $B $(DEB_VERSION)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# tests/setup.sh [build] [check] [demo] [bench] [fuzz]
+# tests/setup.sh [build] [check] [demo] [bench] [fuzz] [deb]
 #
 # Install what is missing for these, on Debian 12 or later; nothing is asked and
 # nothing printed when all is there.  NO_INSTALL=1: say what is missing, and fail.
@@ -66,6 +66,10 @@ need_check() {
     need shellcheck have shellcheck
     need mandoc have mandoc
     need systemd have systemd-analyze
+    need zsh have zsh
+    need fish have fish
+    need lintian have lintian
+    need_deb
 }
 
 need_bench() {
@@ -78,6 +82,12 @@ need_bench() {
     need openssl have openssl
 }
 
+need_deb() {
+    need_build
+    need debhelper have dh
+    need dpkg-dev have dpkg-buildpackage
+}
+
 need_fuzz() {
     need_build
     need clang have clang
@@ -86,9 +96,9 @@ need_fuzz() {
 
 for set in "${@:-build}"; do
     case $set in
-    build | check | demo | bench | fuzz) "need_$set" ;;
+    build | check | demo | bench | fuzz | deb) "need_$set" ;;
     *)
-        echo "setup: got '$set', expected build, check, demo, bench or fuzz" >&2
+        echo "setup: got '$set', expected build, check, demo, bench, fuzz or deb" >&2
         exit 2
         ;;
     esac

@@ -26,13 +26,17 @@ def event_id(t, name):
 class Site:
     """A machine with the service installed, not started."""
 
-    def __init__(self, t, name, port):
+    def __init__(self, t, name, port, installer=None):
         self.name, self.port = name, port
         self.machine = Machine(t, name)
         self.run = self.machine.run
-        install(t, self.machine)
-        self.run('systemd-sysusers')
-        self.run('systemd-tmpfiles', '--create')
+        if installer:
+            installer(self.machine)
+        else:
+            install(t, self.machine)
+            self.run('systemd-sysusers')
+            self.run('systemd-tmpfiles', '--create')
+            self.run('journalctl', '--update-catalog')
         self.runtime = os.path.join(t.dir, name, 'run')
         os.mkdir(self.runtime)
         self.uid = int(self.run('id', '-u', 'multiferry'))
@@ -43,7 +47,6 @@ class Site:
                      # A sanitizer's own needs; what it finds is in the journal.
                      'Environment=ASAN_OPTIONS=detect_leaks=0\nMemoryMax=infinity\n'
                      % (GROUP, self.runtime))
-        self.run('journalctl', '--update-catalog')
 
     def drop_in(self, name, text):
         self.machine.write('/etc/systemd/system/%s.d/%s.conf' % (UNIT, name), text)
@@ -96,9 +99,9 @@ def qemus(t):
     return Qemu.source(t), Qemu.destination(t)
 
 
-def sites_of(t, src=None, dst=None, **timeouts):
+def sites_of(t, src=None, dst=None, installer=None, **timeouts):
     ca = Authority(t)
-    sites = [Site(t, name, free_port()) for name in ('dc1', 'dc2')]
+    sites = [Site(t, name, free_port(), installer) for name in ('dc1', 'dc2')]
     for site, other, qemu in ((sites[0], sites[1], src), (sites[1], sites[0], dst)):
         groups = {
             'daemon': {'name': site.name, 'runtime-directory': site.runtime},
@@ -115,6 +118,8 @@ def sites_of(t, src=None, dst=None, **timeouts):
             os.chmod(qemu.daemon_qmp, 0o660)
         site.configure(groups)
         site.run('systemctl', 'enable', '--now', 'multiferryd-control.socket', UNIT)
+        if installer:           # the package has started it
+            site.run('systemctl', 'restart', UNIT)
         check(site.state() == 'active', '%s: %s' % (site.name, site.state()))
     return sites
 
