@@ -60,7 +60,8 @@ uint64_t qemu_info_get_page_size(const QemuInfo *self)
     /*
      * query-migrate's page-size in 7.2; target/.../cpu-param.h, TARGET_PAGE_BITS and
      * where it varies TARGET_PAGE_BITS_MIN.  What is more than that minimum is in
-     * the stream (aarch64's virt machine has 4096).  loongarch64 has 4096 later.
+     * the stream (aarch64's virt machine has 4096).  loongarch64 has 16384 up to 8.1;
+     * what it has later was not looked at, and an error of the reader will say it.
      */
     static const struct {
         const char *arch;
@@ -77,7 +78,7 @@ uint64_t qemu_info_get_page_size(const QemuInfo *self)
         }
     }
     return g_str_equal(self->arch, "loongarch64") &&
-           !qemu_info_is_version(self, 8, 0) ? 16384 : 0;
+           !qemu_info_is_version(self, 8, 2) ? 16384 : 0;
 }
 
 JsonObject *qemu_info_to_json(const QemuInfo *self)

@@ -371,6 +371,29 @@ static void test_json_takes_the_least(void)
     g_assert_false(qemu_info_is_version(info, 0, 0));
 }
 
+/* What a stream of such a target does not say; the others' streams do, or have 4096. */
+static void test_page_size_follows_the_architecture(void)
+{
+    static const struct {
+        const char *arch, *version;
+        uint64_t page_size;
+    } cases[] = {
+        { "x86_64", "10.0.0", 0 }, { "s390x", "7.2.0", 0 },
+        { "aarch64", "11.1.0", 1024 }, { "arm", "7.2.0", 1024 },
+        { "alpha", "7.2.0", 8192 }, { "sparc64", "10.0.0", 8192 },
+        { "tricore", "7.2.0", 16384 }, { "loongarch64", "8.1.5", 16384 },
+        { "loongarch64", "10.0.0", 0 }, { "", "", 0 },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        QemuInfo info = { .arch = (char *)cases[i].arch,
+                          .version = (char *)cases[i].version };
+
+        g_assert_cmpuint(qemu_info_get_page_size(&info), ==,
+                         cases[i].page_size);
+    }
+}
+
 static void test_json_refuses(void)
 {
     static const char *const cases[][2] = {
@@ -1232,6 +1255,8 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
 #define ADD(path, test) g_test_add_func("/daemon/qemu/" path, test)
+    ADD("info/page-size-follows-the-architecture",
+        test_page_size_follows_the_architecture);
     ADD("inspect/tells-all", test_inspect_tells_all);
     ADD("inspect/refuses-bad-answers", test_inspect_refuses_bad_answers);
     ADD("inspect/of-a-qemu-that-goes", test_inspect_of_a_qemu_that_goes);
