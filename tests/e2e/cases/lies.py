@@ -162,7 +162,7 @@ REQUESTS = [
     dict(name='return-window-negative', request='prepare', args={**TUNNEL, 'return-window': -1},
          says="prepare: 'return-window' is missing"),
     dict(name='kind', request='prepare', args={**TUNNEL, 'kind': 'x'},
-         says="prepare: 'kind' is neither 'tunnel' nor 'managed'"),
+         says="prepare: 'kind' is none of 'tunnel', 'managed', 'recover'"),
     dict(name='tunnel', request='prepare', args={**TUNNEL, 'tunnel': 'other'},
          says='prepare: there is no \\[tunnel other\\] with peer=dc1'),
     dict(name='tunnel-of-another', request='prepare', args={**TUNNEL, 'tunnel': 'theirs'},
