@@ -2,7 +2,7 @@
 """What no QEMU here can send: constructed streams, through one daemon or over the link."""
 from harness import case, check
 from harness.constructed import Dest, Source, Stream
-from harness.daemon import Daemon, free_port
+from harness.daemon import Daemon
 from harness.sites import Sites
 
 NEEDS = ['daemon', 'certtool']
@@ -14,7 +14,7 @@ def carry(t, kind, stream, k, near=(), **far):
     near are keys of [tunnel] where the source connects, far where the destination is.
     """
     dest = Dest(t, stream, k)
-    listen = 'tcp:127.0.0.1:%d' % free_port()
+    listen = 'unix:' + Daemon.path_of(t, 'tunnel' if kind == 'daemon' else 'dc1', 'in.sock')
     near = dict(near, listen=listen)
     far = {'connect': dest.address, 'channels': k,
            **{n.replace('_', '-'): v for n, v in far.items()}}
