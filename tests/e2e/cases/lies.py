@@ -65,7 +65,7 @@ ANSWERS = [
 ]
 
 LIES = [
-    dict(name='type', lie=lambda l: l.send(11), says='link frame: got type 11'),
+    dict(name='type', lie=lambda l: l.send(255), says='link frame: got type 255'),
     dict(name='flags', lie=lambda l: l.send(PING, flags=1), says='link PING frame: got flags 0x01'),
     dict(name='reserved', lie=lambda l: l.send(PING, reserved=(1, 0)),
          says='reserved bytes 2-3 0x1, allowed only 0'),

@@ -163,13 +163,14 @@ static void *take_late_sync(void *data)
 static void test_sync_waits_for_every_inbound(void)
 {
     Fixture *self = fixture_with_channels(3, 2, 0);
-    GThread *thread = g_thread_new("out", take_late_sync, self);
+    GThread *thread;
 
     g_assert_true(exchange_sync(self->exchange, 0));
     g_assert_true(exchange_sync(self->exchange, 1));
     g_assert_true(push(self, 2, LINK_FIXTURE_PAGE, 7));
     g_assert_cmpuint(look(self).epochs, ==, 0);
     assert_takes_packet(self, 0, 7, 0);
+    thread = g_thread_new("out", take_late_sync, self);     /* not the packet */
     g_atomic_int_set(&self->announced, 1);
     g_assert_true(exchange_sync(self->exchange, 2));
     g_thread_join(thread);
