@@ -6,6 +6,7 @@ writes where we look, and a notification socket on which it must say READY=1.
 At the end of every case it must leave on SIGTERM with status 0, with no
 sanitizer report, no GLib criticals, and no socket in its directory.
 """
+import collections
 import glob
 import json
 import os
@@ -27,15 +28,22 @@ COMPLAINTS = re.compile(
     r'.*(-(CRITICAL|WARNING) \*\*|runtime error:|ERROR: \w+Sanitizer).*')
 
 
+held_ports = collections.deque(maxlen=256)
+
+
 def free_port():
     """A TCP port of this host that nobody uses now.
 
     For addresses that must be in a configuration before anybody listens; where
     the kernel can be asked by the one who listens, let it.
     """
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(('127.0.0.1', 0))
+    # Bound, not listening: others with SO_REUSEADDR may listen there, but the kernel
+    # gives it to nobody who asks for any port.
+    held_ports.append(s)
+    return s.getsockname()[1]
 
 
 def config_text(groups):
