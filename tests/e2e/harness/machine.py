@@ -13,6 +13,7 @@ import shutil
 import subprocess
 
 from .case import Failure, Skip, check, wait_for
+from .daemon import COMPLAINTS
 from .process import Process
 
 SYSTEMD = '/lib/systemd/systemd'
@@ -181,6 +182,13 @@ class Machine(Process):
             with open(os.path.join(self.dir, 'journal.log'), 'w') as f:
                 f.write(self.call('journalctl', '--no-pager').stdout)
         return super().diagnosis()
+
+    def finish(self):
+        """Nothing that runs in it may have had a sanitizer or GLib complain."""
+        bad = [e['MESSAGE'] for e in self.journal('_COMM=multiferryd')
+               if COMPLAINTS.match(str(e.get('MESSAGE')))]
+        check(not bad, '%s: %s' % (self.name, bad[:3]))
+        super().finish()
 
     def destroy(self):
         super().destroy()       # its first process, and with that all others
