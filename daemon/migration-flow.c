@@ -56,6 +56,29 @@ static Flow judge_snapshot(const Migration *self, const ExchangeSnapshot *now,
     return FLOW_RUNNING;
 }
 
+/*
+ * Once, and whenever the failure is first seen: another message may have been
+ * judged before the one that says so.
+ */
+static void note_rejected(Migration *self, const GError *error)
+{
+    JsonObject *data;
+    unsigned channel;
+    uint64_t packet;
+
+    if (self->rejected_channel ||
+        !exchange_get_rejected(self->exchange, &channel, &packet)) {
+        return;
+    }
+    data = json_object_new();
+    self->rejected_channel = g_strdup_printf("%u", channel);
+    json_object_set_string_member(data, "id", self->id);
+    json_object_set_int_member(data, "channel", channel);
+    json_object_set_int_member(data, "packet", packet);
+    json_object_set_string_member(data, "message", error->message);
+    registry_emit(self->daemon->registry, "PACKET_REJECTED", data);
+}
+
 Flow migration_judge_flow(Migration *self, GError **error)
 {
     ExchangeSnapshot now;
@@ -64,6 +87,7 @@ Flow migration_judge_flow(Migration *self, GError **error)
 
     exchange_get_snapshot(self->exchange, &now);
     if (failure) {
+        note_rejected(self, failure);
         if (now.shut && now.shut_value == 0) {
             g_prefix_error(&failure, "the destination QEMU has taken over the "
                            "guest, but the source could not be told; make sure "
@@ -83,23 +107,6 @@ Flow migration_judge_flow(Migration *self, GError **error)
 }
 
 /* ---- single messages -------------------------------------------------------------- */
-
-static void emit_rejected(Migration *self)
-{
-    g_autoptr(GError) error = exchange_get_error(self->exchange);
-    JsonObject *data = json_object_new();
-    unsigned channel;
-    uint64_t packet;
-
-    exchange_get_rejected(self->exchange, &channel, &packet);
-    g_free(self->rejected_channel);
-    self->rejected_channel = g_strdup_printf("%u", channel);
-    json_object_set_string_member(data, "id", self->id);
-    json_object_set_int_member(data, "channel", channel);
-    json_object_set_int_member(data, "packet", packet);
-    json_object_set_string_member(data, "message", error->message);
-    registry_emit(self->daemon->registry, "PACKET_REJECTED", data);
-}
 
 static void note_begin(Migration *self)
 {
@@ -155,9 +162,6 @@ static void handle_exchange_event(Migration *self, ExchangeEvent event)
         break;
     case EXCHANGE_EVENT_POSTCOPY:
         migration_set_state(self, MIGRATION_POSTCOPY);
-        break;
-    case EXCHANGE_EVENT_REJECTED:
-        emit_rejected(self);
         break;
     default:
         break;

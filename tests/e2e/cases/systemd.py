@@ -12,6 +12,8 @@ from harness.certs import Authority
 from harness.daemon import config_text, free_port
 from harness.machine import Machine
 from harness.qemu import UUID
+from harness.raw import RawDest, RawSource
+from harness.stream import Capture
 
 NEEDS = ['daemon', 'root', 'certtool', 'nsenter', 'make']
 UNIT = 'multiferryd.service'
@@ -214,3 +216,28 @@ def access(t):
         check(mode == 0o660 or allowed or 'may not command this daemon' in p.stderr, p.stderr)
     refused = site.machine.journal('MESSAGE_ID=' + event_id(t, 'ACCESS_REFUSED'))
     check(len(refused) == 2 and 'allowed are root' in refused[0]['MESSAGE'], str(refused))
+
+
+@case('e2e/systemd/journal-of-a-refused-packet', needs=NEEDS, timeout=240)
+def refused_packet(t):
+    """Which channel it came on is a field; the catalog says what to think of it."""
+    capture = Capture(t.options.tree, 'qemu100-none-2ch')
+    packet = next(p for p in capture.data_packets(1) if p.normal)
+    capture.patch_packet(1, packet, normal_pages=129)
+    dest = RawDest(t, capture, 3)
+    site = Site(t, 'dc1', 0)
+    listen = 'tcp:127.0.0.1:%d' % free_port()
+    for path in (dest.address.removeprefix('unix:'),):
+        if os.path.exists(path):        # the daemon's user must be able to connect to it
+            os.chmod(path, 0o666)
+            os.chmod(os.path.dirname(path), 0o711)
+    site.configure({'daemon': {'name': 'dc1'}, 'tunnel web': {
+        'listen': listen, 'connect': dest.address, 'channels': 3}})
+    site.run('systemctl', 'start', UNIT)
+    RawSource(t, listen, capture).wait_refused()
+    end = wait_for(lambda: site.machine.journal('MESSAGE_ID=' + event_id(t, 'PACKET_REJECTED')),
+                   'the refusal in the journal', 10)[0]
+    check(end['MULTIFERRY_CHANNEL'] == '1' and end['MULTIFERRY_VM'] == 'web' and
+          end['MULTIFERRY_PHASE'] == 'failed' and 'normal_pages' in end['MESSAGE'], str(end))
+    explained = site.run('journalctl', '-x', '--no-pager', 'MULTIFERRY_PHASE=failed')
+    check('A packet on channel 1 did not pass' in explained, 'no entry in the catalog')
