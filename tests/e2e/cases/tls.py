@@ -125,7 +125,7 @@ def names(t, leg, name, kind, n, k):
 
     def body(way):
         src, _ = legs_with_tls(way, credentials, leg)
-        # 7.2 may abort, direct too, when main ends while its channels still shake hands.
+        # 7.2 may abort (seen once) when main ends while its channels still shake hands.
         src.may_be_dead = src.version < (8, 0) and name in JUDGED_LATE
         way.begin()
         return way.outcome()
