@@ -508,7 +508,8 @@ static bool run(Migration *migration, void *data, GError **error)
         migration_link_abort(migration, failure);
         migration_tear_down(migration);
         if (self->qemu) {
-            target_qemu_give_up(self->qemu, last.main_out > 0);
+            target_qemu_give_up(self->qemu, last.main_out > 0,
+                                last.postcopy);
         }
         g_propagate_error(error, failure);
         return false;

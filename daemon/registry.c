@@ -22,6 +22,7 @@ struct Registry {
     uint64_t memory_used;
     GPtrArray *running;         /* owns references */
     GPtrArray *finished;        /* likewise, oldest first */
+    GHashTable *monitors;       /* VM -> QmpClient, of paused destinations */
     Totals *ended;              /* of all that have ended */
     Totals *shown;              /* what the last caller was given */
 };
@@ -36,6 +37,8 @@ Registry *registry_new(const Config *config)
     g_cond_init(&self->changed);
     self->running =
         g_ptr_array_new_with_free_func((GDestroyNotify)migration_unref);
+    self->monitors = g_hash_table_new_full(
+        g_str_hash, g_str_equal, g_free, (GDestroyNotify)qmp_client_free);
     self->ended = totals_new();
     self->shown = totals_new();
     self->finished =
@@ -50,12 +53,37 @@ void registry_free(Registry *self)
     }
     g_ptr_array_unref(self->finished);
     g_ptr_array_unref(self->running);
+    g_hash_table_unref(self->monitors);
     totals_free(self->ended);
     totals_free(self->shown);
     g_cond_clear(&self->changed);
     g_mutex_clear(&self->lock);
     g_main_context_unref(self->context);
     g_free(self);
+}
+
+/* ---- monitors -------------------------------------------------------------------- */
+
+void registry_keep_monitor(Registry *self, const char *vm, QmpClient *client)
+{
+    QmpClient *old = registry_take_monitor(self, vm);
+
+    g_mutex_lock(&self->lock);
+    g_hash_table_insert(self->monitors, g_strdup(vm), client);
+    g_mutex_unlock(&self->lock);
+    qmp_client_free(old);
+}
+
+QmpClient *registry_take_monitor(Registry *self, const char *vm)
+{
+    char *name = NULL;
+    gpointer client = NULL;
+
+    g_mutex_lock(&self->lock);
+    g_hash_table_steal_extended(self->monitors, vm, (gpointer *)&name, &client);
+    g_mutex_unlock(&self->lock);
+    g_free(name);
+    return client;
 }
 
 /* ---- events ---------------------------------------------------------------------- */

@@ -10,6 +10,7 @@
 
 #include "daemon/migration.h"
 #include "daemon/totals.h"
+#include "qmp/client.h"
 
 /* On the main loop.  @data is consumed. */
 typedef void (*RegistrySink)(const char *event, JsonObject *data,
@@ -39,6 +40,15 @@ void registry_set_name(Registry *self, Migration *migration,
                        MigrationKind kind, const char *name);
 /* It is over: free its share; it stays listed for a while. */
 void registry_end(Registry *self, Migration *migration, uint64_t memory);
+
+/*
+ * The QMP session with a destination that is postcopy-paused, kept for its recovery:
+ * a new one could not be negotiated while its main loop stands still.  Takes
+ * @client, by the VM's name.
+ */
+void registry_keep_monitor(Registry *self, const char *vm, QmpClient *client);
+/* NULL: there is none.  The caller's. */
+QmpClient *registry_take_monitor(Registry *self, const char *vm);
 
 /* By id, or by the VM's or tunnel's name if one of that name is running; a
  * reference or NULL. */

@@ -63,10 +63,25 @@ static const ConfigVm *find_vm(Migration *migration, JsonObject *args,
     return vm;
 }
 
+/* Of a migration that broke in postcopy one may be there still; see registry.h. */
+static QmpClient *connect_monitor(TargetQemu *self, GError **error)
+{
+    QmpClient *kept = registry_take_monitor(self->migration->daemon->registry,
+                                            self->vm->name);
+
+    g_autoptr(GError) ended = kept ? qmp_client_get_error(kept) : NULL;
+
+    if (kept && self->recovering && !ended) {
+        return kept;
+    }
+    qmp_client_free(kept);
+    return qmp_client_connect(self->vm->qmp->text, qmp_ms(self),
+                              cancellable(self), error);
+}
+
 static bool inspect(TargetQemu *self, GError **error)
 {
-    self->client = qmp_client_connect(self->vm->qmp->text, qmp_ms(self),
-                                      cancellable(self), error);
+    self->client = connect_monitor(self, error);
     if (self->client && self->recovering) {
         return true;
     }
@@ -301,7 +316,10 @@ bool target_qemu_open(TargetQemu *self, GError **error)
         .channels = self->channels,
         .multifd_expected = self->multifd,
         /* The source does not name any to it, if it heeds what it was set to. */
-        .payload = { .write_zero_pages = !qemu_info_is_version(self->info, 9, 0) },
+        .payload = {
+            .write_zero_pages = self->info &&
+                                !qemu_info_is_version(self->info, 9, 0),
+        },
         .connect_ms = timeouts->connect_ms,
         .handshake_ms = timeouts->handshake_ms,
     };
@@ -445,10 +463,13 @@ bool target_qemu_check_unfinished(TargetQemu *self, const char *reason,
 
 /* A destination that has begun to load ends or fails by itself.  One that has not
  * been sent a byte waits on, and takes migrate-incoming once only. */
-void target_qemu_give_up(TargetQemu *self, bool begun)
+void target_qemu_give_up(TargetQemu *self, bool begun, bool postcopy)
 {
-    if (self->recovering) {
-        return;     /* it waits on, postcopy-paused */
+    if (postcopy || self->recovering) {
+        /* It waits on, postcopy-paused. */
+        registry_keep_monitor(self->migration->daemon->registry,
+                              self->vm->name, g_steal_pointer(&self->client));
+        return;
     }
     if (!self->opened) {
         target_qemu_put_back(self);

@@ -35,8 +35,8 @@ bool target_qemu_check_unfinished(TargetQemu *self, const char *reason,
                                   GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 /* It failed, everything is torn down: put back what can be.  @begun: the
- * destination was sent something. */
-void target_qemu_give_up(TargetQemu *self, bool begun);
+ * destination was sent something; @postcopy: to run the guest, too. */
+void target_qemu_give_up(TargetQemu *self, bool begun, bool postcopy);
 void target_qemu_free(TargetQemu *self);
 
 #endif

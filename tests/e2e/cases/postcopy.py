@@ -3,10 +3,11 @@
 
 Its pages come slowly and the guest is busy, so that it has to ask for some.
 """
-from harness import Skip, case, check, wait_for
+from harness import Skip, assert_migrated, case, check, wait_for
+from harness.certs import Authority, qemu_x509
 from harness.compare import compare
 from harness.qmp import Qmp, QmpError
-from harness.relay import Relay
+from harness.relay import Relay, connect
 from harness.ways import way_of
 
 NEEDS = ['daemon', 'certtool']
@@ -24,9 +25,9 @@ def allow(qemu, **capabilities):
         raise
 
 
-def busy_ends(way, preempt=False):
+def busy_ends(way, preempt=False, **more):
     """Both QEMUs, with postcopy as the way has multifd."""
-    src, dst = way.ends(both=dict(append=BUSY))
+    src, dst = way.ends(both=dict(append=BUSY), **more)
     if way.n:
         for qemu in src, dst:
             way.t.need_version((10, 1), qemu, 'multifd and postcopy together')
@@ -87,6 +88,55 @@ def preempt(t, kind, n, k):
     def body(way):
         return move(way, preempt=True)
     compare(t, way_of(t, kind, n=n, k=k), body)
+
+
+@case('e2e/postcopy/strangers', needs=['daemon'])
+def strangers(t):
+    """Silent strangers, and one that says what no source says, before and after the preempt
+    channel: it is known by its pages, not by its turn."""
+    def visit(way, count, data=b''):
+        for _ in range(count):
+            s = connect(way.address)
+            s.sendall(data)
+            t.strangers.append(s)
+
+    def body(way):
+        src, _ = busy_ends(way, preempt=True)
+        t.strangers = []
+        way.open()
+        visit(way, 3)
+        src.migrate(way.address)
+        src.wait_transferred(4 << 20)
+        visit(way, 3)
+        visit(way, 1, b'GET / HTTP/1.0\r\n\r\n')
+        switch(src)
+        visit(way, 2)
+        result = way.outcome()
+        check_asked(way, src)
+        for s in t.strangers:
+            s.close()
+        return result
+    way = way_of(t, 'daemon', n=0, k=0)
+    t.result(way.legs, '-', body(way))
+
+
+@case('e2e/postcopy/tls', needs=NEEDS)
+def over_tls(t):
+    """On both legs.  The preempt channel's handshake is over long before its first byte."""
+    directory = Authority(t).directory('party')
+    way = way_of(t, 'daemon', n=0, k=0, listen='tcp', connect='tcp')
+    src, dst = busy_ends(way, preempt=True, src=dict(extra=qemu_x509(directory, 'client')),
+                         dst=dict(extra=qemu_x509(directory, 'server')))
+    for qemu in src, dst:
+        qemu.parameters(tls_creds='tls0')
+    src.parameters(tls_hostname='localhost')
+    way.groups = {'tls': {'directory': directory}}
+    way.listen_keys = {'listen-tls': 'yes'}
+    way.connect_keys = {'tls': 'yes', 'tls-hostname': 'localhost'}
+    way.begin()
+    switch(src)
+    t.result(way.legs, '-', way.outcome())
+    check_asked(way, src)
 
 
 # ---- pause and recovery ----
@@ -221,3 +271,31 @@ def managed(t, how, n, k):
                     'auto': (['--postcopy-auto'], lambda way: None)}[how]
     way = way_of(t, 'managed', n=n, k=k, rate='100Mbit', words=words)
     t.result(way.legs, '-', managed_move(start)(way))
+
+
+def wait_failed(daemon):
+    wait_for(lambda: daemon.migrations() and
+             all(m['state'] in ('failed', 'cancelled') for m in daemon.migrations()),
+             '%s: its migrations to have failed' % daemon.name)
+
+
+@case('e2e/postcopy/recover', needs=NEEDS)
+def managed_recovery(t):
+    """multiferry recover joins the halves."""
+    way = way_of(t, 'managed', n=2, k=2, rate='80Mbit', words=['--postcopy-auto'])
+    src, dst = way.ends(both=dict(append=BUSY))
+    way.begin()
+    wait_for(lambda: src.migration().get('ram', {}).get('postcopy-requests', 0) > 0,
+             'a page request', 60)
+    dst.wait_running()
+    code, _, err = way.sites.client.run('cancel', 'web1')
+    check(code != 0 and 'in postcopy' in err, 'cancel in postcopy: status %d: %s' % (code, err))
+    src.qmp.cmd('migrate-pause')
+    check(way.client.wait_exit(20) != 0, 'the client: says that it has completed')
+    src.wait_migration('postcopy-paused', timeout=30)
+    for daemon in way.daemons:
+        wait_failed(daemon)
+    code, _, _ = way.sites.client.run('recover', 'web1', '--to', 'dc2')
+    check(code == 0, 'recover: status %d' % code)
+    assert_migrated(t, src, dst)
+    t.result(way.legs, '-', 'completed')
