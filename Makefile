@@ -133,6 +133,8 @@ install: all
 	    sed 's|@DOCDIR@|$(DOCDIR)|g' $$page > $$to && chmod 644 $$to || exit 1; \
 	done
 	install -m 644 LICENSE README.md NEWS.md docs/*.md docs/*.json systemd/multiferryd.conf $(DESTDIR)$(DOCDIR)/
+	install -d $(DESTDIR)$(DOCDIR)/wireshark
+	install -m 644 docs/wireshark/*.lua $(DESTDIR)$(DOCDIR)/wireshark/
 	for unit in systemd/*.service systemd/*.socket systemd/*.timer; do \
 	    sed 's|@SBINDIR@|$(SBINDIR)|g; s|@BINDIR@|$(BINDIR)|g' $$unit > $(DESTDIR)$(UNITDIR)/$${unit##*/} && \
 	    chmod 644 $(DESTDIR)$(UNITDIR)/$${unit##*/} || exit 1; \

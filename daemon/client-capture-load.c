@@ -21,15 +21,9 @@ void client_capture_unload(CaptureFiles *files)
     g_free(files);
 }
 
-void client_capture_add_channel(CaptureFiles *files, unsigned id, GBytes *bytes,
-                                bool headers_only)
+void client_capture_add_channel(CaptureFiles *files, CaptureChannel channel)
 {
-    CaptureChannel *channel = g_new0(CaptureChannel, 1);
-
-    channel->id = id;
-    channel->bytes = bytes;
-    channel->headers_only = headers_only;
-    g_ptr_array_add(files->channels, channel);
+    g_ptr_array_add(files->channels, g_memdup2(&channel, sizeof(channel)));
 }
 
 static GBytes *unpack(const char *path, GError **error)
@@ -101,9 +95,34 @@ static bool load_directory(CaptureFiles *files, const char *path, GError **error
             return false;
         }
         if (bytes) {
-            client_capture_add_channel(files, id, bytes, false);
+            client_capture_add_channel(files, (CaptureChannel) {
+                .id = id, .bytes = bytes, .has_init = true,
+            });
         }
     }
+    return true;
+}
+
+static bool is_recording(GBytes *bytes)
+{
+    static const uint8_t magic[] = { 0x0a, 0x0d, 0x0d, 0x0a };
+    gsize len;
+    const uint8_t *data = g_bytes_get_data(bytes, &len);
+
+    return len >= sizeof(magic) && memcmp(data, magic, sizeof(magic)) == 0;
+}
+
+static bool load_file(CaptureFiles *files, const char *path, GError **error)
+{
+    g_autoptr(GBytes) bytes = load(path, error);
+
+    if (!bytes) {
+        return false;
+    }
+    if (is_recording(bytes)) {
+        return client_capture_load_recording(files, bytes, error);
+    }
+    files->main = g_steal_pointer(&bytes);
     return true;
 }
 
@@ -112,10 +131,10 @@ CaptureFiles *client_capture_load(const char *path, GError **error)
     g_autoptr(CaptureFiles) files = g_new0(CaptureFiles, 1);
 
     files->channels = g_ptr_array_new_with_free_func(free_channel);
-    if (g_file_test(path, G_FILE_TEST_IS_DIR)) {
-        return load_directory(files, path, error) ? g_steal_pointer(&files)
-                                                  : NULL;
+    if (!(g_file_test(path, G_FILE_TEST_IS_DIR)
+          ? load_directory(files, path, error)
+          : load_file(files, path, error))) {
+        return NULL;
     }
-    files->main = load(path, error);
-    return files->main ? g_steal_pointer(&files) : NULL;
+    return g_steal_pointer(&files);
 }

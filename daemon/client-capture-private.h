@@ -4,12 +4,15 @@
 #define DAEMON_CLIENT_CAPTURE_PRIVATE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <glib.h>
 
 typedef struct {
     unsigned id;
-    GBytes *bytes;              /* from the init packet on */
+    GBytes *bytes;
     bool headers_only;          /* payloads were not recorded */
+    bool has_init;              /* begins with the init packet */
+    uint64_t first_epoch;       /* that it was recorded from */
 } CaptureChannel;
 
 typedef struct {
@@ -22,8 +25,10 @@ CaptureFiles *client_capture_load(const char *path, GError **error);
 void client_capture_unload(CaptureFiles *files);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CaptureFiles, client_capture_unload)
 
-/* For loaders.  Takes @bytes. */
-void client_capture_add_channel(CaptureFiles *files, unsigned id, GBytes *bytes,
-                                bool headers_only);
+/* For loaders.  Takes @channel and its bytes. */
+void client_capture_add_channel(CaptureFiles *files, CaptureChannel channel);
+/* A recording, wire/recording.h, into @files. */
+bool client_capture_load_recording(CaptureFiles *files, GBytes *bytes,
+                                   GError **error);
 
 #endif

@@ -222,7 +222,11 @@ static bool begin_channel(Replay *self, const CaptureChannel *source,
     channel->data = g_bytes_get_data(source->bytes, &len);
     channel->len = len;
     channel->by_epoch = g_array_new(FALSE, TRUE, sizeof(uint64_t));
+    channel->syncs = source->first_epoch;
     g_ptr_array_add(self->channels, channel);
+    if (!source->has_init) {
+        return true;
+    }
     if (!need(channel, MULTIFD_INIT_SIZE, error) ||
         !multifd_init_decode(channel->data, &init, error)) {
         g_prefix_error(error, "channel %u: ", source->id);

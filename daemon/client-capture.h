@@ -14,7 +14,7 @@
 
 /*
  * @path: a directory with main.c2s and mfdN.c2s (tests/captures/README.md), each
- * with .xz behind it or not; or a file: a migration stream.
+ * with .xz behind it or not; or a file: a migration stream, or a recording (pcapng).
  *
  * Returns what query-traffic has, and beside it `machine`, `channels` (of each
  * `channel`, `packets`, `normal-pages`, `zero-pages`, `bytes`, `syncs`, and

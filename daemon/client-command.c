@@ -7,6 +7,7 @@
 #include "daemon/client-inspect.h"
 #include "daemon/client-migrate.h"
 #include "daemon/client-query.h"
+#include "daemon/client-record.h"
 #include "daemon/client-report.h"
 #include "daemon/client-service.h"
 #include "daemon/client-top.h"
@@ -40,6 +41,8 @@ static const ClientCommand commands[] = {
       client_top_entries, 0, 0, client_top_run },
     { "inspect", "MIGRATION|FILE", "Show what is in the traffic, or in a "
       "recording.", client_inspect_entries, 1, 1, client_inspect_run },
+    { "record", "MIGRATION", "Record the headers of a migration, as pcapng.",
+      client_record_entries, 1, 1, client_record_run },
     { "report", "MIGRATION", "Write an HTML page about a migration.",
       NULL, 1, 1, client_report_run },
     { "history", "[VM|TUNNEL|ID]", "Show migrations that have ended.",

@@ -61,6 +61,13 @@ bool client_format_has(JsonObject *object, const char *member)
            !json_object_get_null_member(object, member);
 }
 
+bool client_format_get_flag(JsonObject *object, const char *member)
+{
+    JsonNode *node = get_value(object, member, G_TYPE_BOOLEAN);
+
+    return node && json_node_get_boolean(node);
+}
+
 double client_format_get_double(JsonObject *object, const char *member)
 {
     JsonNode *node = get_value(object, member, G_TYPE_DOUBLE);

@@ -21,6 +21,7 @@ JsonArray *client_format_get_array(JsonObject *object, const char *member);
 /* Absent or negative: 0. */
 uint64_t client_format_get_number(JsonObject *object, const char *member);
 bool client_format_has(JsonObject *object, const char *member);
+bool client_format_get_flag(JsonObject *object, const char *member);
 /* Any number, or 0. */
 double client_format_get_double(JsonObject *object, const char *member);
 

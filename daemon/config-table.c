@@ -47,6 +47,8 @@ static const ConfigKey daemon_keys[] = {
       "64", 1, 4096, "How many migrations may run at once." },
     { "handover", CONFIG_VALUE_HANDOVER, offsetof(Config, handover), "safe",
       0, 0, "How a managed migration starts the destination's guest." },
+    { "record-payload", CONFIG_VALUE_BOOL, offsetof(Config, record_payload),
+      "no", 0, 0, "Let recordings have the guest's memory, if asked to." },
 };
 
 static const ConfigKey timeouts_keys[] = {

@@ -87,6 +87,7 @@ typedef struct {
     uint64_t migration_memory;  /* bytes for one migration; default 64 MiB */
     unsigned max_migrations;    /* at once; default 64 */
     Handover handover;          /* default of managed migrations */
+    bool record_payload;        /* read-recording may give guest memory */
     ConfigTimeouts timeouts;
 
     TlsConfig tls;              /* of the link and, by default, of QEMU legs */

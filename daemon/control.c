@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "daemon/control-recording.h"
 #include "daemon/control-service.h"
 #include "daemon/migration-managed.h"
 #include "daemon/registry.h"
@@ -607,6 +608,7 @@ static QmpServer *make_server(Control *self)
     }
     qmp_server_set_access_check(server, access_check, self->setup.access);
     control_service_add(server, self->setup.daemon);
+    control_recording_add(server, self->setup.daemon);
     for (unsigned i = 0; i < G_N_ELEMENTS(events); i++) {
         qmp_server_add_event(server, &events[i]);
     }

@@ -93,6 +93,7 @@ bool exchange_set_page_size(Exchange *self, uint64_t page_size, GError **error)
     if (ok && self->ramblocks) {
         traffic_begin(self->traffic, main_stream_get_ramblocks(self->main),
                       self->geometry.page_size);
+        recorder_set_page_size(self->recorder, self->geometry.page_size);
     }
     g_mutex_unlock(&self->lock);
     return ok;
@@ -133,7 +134,7 @@ static void tell_page(const Ramblock *block, uint64_t offset, bool zero,
 {
     Exchange *self = data;
 
-    traffic_note_main_page(self->traffic, self->barrier.closed, block->name,
+    traffic_note_main_page(self->traffic, self->markers_seen, block->name,
                            offset, zero);
 }
 
@@ -147,7 +148,29 @@ static bool found_ramblocks(Exchange *self, GError **error)
     main_stream_set_page_hook(self->main, self->traffic ? tell_page : NULL,
                               self);
     traffic_mark(self->traffic, TRAFFIC_RAMBLOCKS);
+    recorder_set_page_size(self->recorder, self->geometry.page_size);
     return true;
+}
+
+/* What is neither a page nor device state. */
+static void tell_recorder(Exchange *self, const uint8_t *buf, size_t len,
+                          bool has_pages)
+{
+    uint64_t begin = self->main_ring.in, end = begin + len;
+
+    if (main_stream_is_opaque(self->main)) {
+        end = MIN(end, self->opaque_offset);
+    }
+    /* The package of postcopy has devices in it, which are passed over. */
+    if (self->advised && self->ramblocks) {
+        end = MIN(end, self->ramblocks_offset);
+    }
+    if (!has_pages && end > begin) {
+        recorder_note_main(self->recorder, begin, buf, end - begin);
+    }
+    if (self->ramblocks) {
+        recorder_end_head(self->recorder);
+    }
 }
 
 /* These bytes are about to be written to the ring. */
@@ -161,6 +184,7 @@ static void tell_main(Exchange *self, const uint8_t *buf, size_t len)
 
     main_stream_get_counts(self->main, &counts);
     traffic_note_main(self->traffic, len, &counts);
+    tell_recorder(self, buf, len, counts.page_records > 0);
     if (main_stream_is_opaque(self->main)) {
         uint64_t skip = devices > begin ? devices - begin : 0;
 
@@ -182,6 +206,7 @@ static bool handle_event(Exchange *self, const MainEvent *event,
         return found_page_size(self, false, error);
     case MAIN_EVENT_RAMBLOCKS:
         self->ramblocks = true;
+        self->ramblocks_offset = event->offset;
         if (!main_stream_has_return_path(self->main)) {
             add_finding(findings, EXCHANGE_EVENT_NO_RETURN_PATH);
         }
@@ -189,6 +214,7 @@ static bool handle_event(Exchange *self, const MainEvent *event,
         g_cond_broadcast(&self->state);
         return found_ramblocks(self, error);
     case MAIN_EVENT_MARKER:
+        self->markers_seen = event->number;
         g_array_append_val(self->markers, event->offset);
         g_cond_broadcast(&self->state);
         break;
@@ -554,6 +580,7 @@ bool exchange_return_push(Exchange *self, const uint8_t *buf, size_t len)
     bool ok;
 
     g_mutex_lock(&self->lock);
+    recorder_note_return(self->recorder, self->return_ring.in, buf, len);
     ok = look_at_return(self, buf, len, &error) && queue_return(self, buf, len);
     g_mutex_unlock(&self->lock);
     if (error) {

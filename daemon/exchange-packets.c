@@ -293,6 +293,7 @@ bool exchange_push(Exchange *self, unsigned in, Packet *packet)
     epoch = epoch_barrier_in_epoch(&self->barrier, in);
     g_mutex_unlock(&self->lock);
     traffic_note_packet(self->traffic, epoch, packet);
+    recorder_note_packet(self->recorder, epoch, packet);
     g_mutex_lock(&self->lock);
     ok = !exchange_is_over(self);
     if (ok) {
@@ -352,6 +353,8 @@ bool exchange_sync(Exchange *self, unsigned in)
     ok = !exchange_is_over(self);
     if (ok) {
         self->stats.in[self->id_of_in[in]].syncs++;
+        recorder_note_sync(self->recorder, self->id_of_in[in],
+                           epoch_barrier_in_epoch(&self->barrier, in));
         epoch_barrier_in_sync(&self->barrier, in);
         if (check_left_behind(self, &error)) {
             exchange_try_close_locked(self);
@@ -400,6 +403,7 @@ bool exchange_push_epoch(Exchange *self, uint64_t epoch, Packet *packet)
     bool ok;
 
     traffic_note_packet(self->traffic, epoch, packet);
+    recorder_note_packet(self->recorder, epoch, packet);
     g_mutex_lock(&self->lock);
     ok = !exchange_is_over(self);
     if (ok) {
@@ -421,6 +425,7 @@ void exchange_close_epoch(Exchange *self, uint64_t epoch)
     traffic_note_epoch_end(self->traffic, self->barrier.closed);
     for (unsigned i = 0; i < self->barrier.n_in; i++) {
         self->stats.in[i].syncs++;
+        recorder_note_sync(self->recorder, i, epoch);
     }
     g_cond_broadcast(&self->work);
     g_mutex_unlock(&self->lock);

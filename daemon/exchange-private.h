@@ -18,9 +18,10 @@ struct Exchange {
     void *delivery_data;
 
     Traffic *traffic;           /* constant; may be NULL */
+    Recorder *recorder;         /* likewise */
 
-    GMutex lock;                /* guards all below; only the traffic's lock is
-                                   taken under it */
+    GMutex lock;                /* guards all below; only the locks of
+                                   traffic and recorder are taken under it */
     GCond state;                /* mode, settled, geometry, ramblocks */
     GCond barrier_moved;        /* an epoch closed: inbound may go on */
     GCond space;                /* packets were freed */
@@ -52,6 +53,7 @@ struct Exchange {
     MultifdGeometry geometry;
     bool configured;            /* geometry is valid */
     uint64_t opaque_offset;     /* of the main stream, where it is opaque */
+    uint64_t ramblocks_offset;  /* behind the block list */
     bool ramblocks;
     bool advised;               /* postcopy of RAM may come */
     bool postcopy;
@@ -62,6 +64,7 @@ struct Exchange {
     bool preempt_expected, preempt_ended;
     GArray *markers;            /* uint64_t offsets; from next_marker on unpulled */
     unsigned next_marker;       /* index into markers */
+    uint64_t markers_seen;      /* markers that were pushed */
     uint64_t markers_passed;    /* markers that were pulled */
     ReturnPath return_path;
 

@@ -27,6 +27,7 @@ Exchange *exchange_new(const ExchangeSetup *setup)
     self->channels_expected = setup->channels_in;
     self->link_fed = setup->link_fed;
     self->traffic = setup->traffic;
+    self->recorder = setup->recorder;
     self->observer = setup->observer;
     self->observer_data = setup->observer_data;
 

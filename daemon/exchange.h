@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include <glib.h>
 #include "daemon/packet.h"
+#include "daemon/recorder.h"
 #include "daemon/traffic.h"
 #include "wire/main-stream.h"
 #include "wire/preempt-start.h"
@@ -60,6 +61,7 @@ typedef struct {
     uint64_t page_size;         /* the target's, if the stream does not say it; 0: 4096 */
     bool link_fed;              /* the peer decides the mode, exchange_decide() */
     Traffic *traffic;           /* is told what goes by; lent; NULL: nobody */
+    Recorder *recorder;         /* likewise */
     ExchangeObserver observer;
     void *observer_data;
 } ExchangeSetup;

@@ -75,6 +75,7 @@ struct Migration {
     uint64_t memory;                /* share, bytes */
 
     Traffic *traffic;               /* has its own lock */
+    Recorder *recorder;             /* likewise */
 
     GThread *thread;
 

@@ -231,6 +231,7 @@ void migration_create_exchange(Migration *self, ExchangeSetup setup)
     setup.observer = post_exchange_event;
     setup.observer_data = self;
     setup.traffic = self->traffic;
+    setup.recorder = self->recorder;
     exchange = exchange_new(&setup);
     g_mutex_lock(&self->lock);
     self->exchange = exchange;
@@ -300,6 +301,7 @@ void migration_tear_down(Migration *self)
     link_main_free(link);
     exchange_free(exchange);
     traffic_finish(self->traffic);
+    recorder_finish(self->recorder);
 }
 
 /* ---- connections from outside --------------------------------------------------- */
@@ -632,6 +634,11 @@ bool migration_set_weight(Migration *self, unsigned weight, GError **error)
     return true;
 }
 
+Recorder *migration_get_recorder(Migration *self)
+{
+    return self->recorder;
+}
+
 const char *migration_get_id(const Migration *self)
 {
     return self->id;
@@ -685,6 +692,7 @@ Migration *migration_new(const MigrationSetup *setup)
     self->limiter = limiter_new(daemon_get_limiter(setup->daemon, setup->peer),
                                 setup->rate, setup->weight ? setup->weight : 1);
     self->traffic = traffic_new(true);
+    self->recorder = recorder_new();
     self->messages = g_async_queue_new_full((GDestroyNotify)message_free);
     self->cancellable = g_cancellable_new();
     self->start_us = self->last_sample_us = g_get_monotonic_time();
@@ -720,6 +728,7 @@ void migration_unref(Migration *self)
     g_async_queue_unref(self->messages);
     limiter_unref(self->limiter);
     g_free(self->rejected_channel);
+    recorder_free(self->recorder);
     traffic_free(self->traffic);
     g_free(self->name);
     g_free(self);

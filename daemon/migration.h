@@ -14,6 +14,7 @@
 #include <json-glib/json-glib.h>
 #include "daemon/daemon.h"
 #include "daemon/listener.h"
+#include "daemon/recorder.h"
 
 typedef struct Migration Migration;
 
@@ -97,6 +98,8 @@ MigrationState migration_get_state(Migration *self);
 
 /* As query-migrations has it. */
 JsonObject *migration_to_json(Migration *self);
+/* The recording of its headers, lent; see daemon/recorder.h. */
+Recorder *migration_get_recorder(Migration *self);
 /* As query-traffic has it. */
 JsonObject *migration_traffic_to_json(Migration *self);
 /* Once a second, by the registry: the rate since the last time. */

@@ -425,9 +425,20 @@ unsigned registry_count_of_peer(Registry *self, const ConfigPeer *peer)
 
 /* ---- time and end ------------------------------------------------------------------ */
 
+static void expire_recordings(Registry *self)
+{
+    g_autoptr(GPtrArray) all = list(self, true);
+
+    for (unsigned i = 0; i < all->len; i++) {
+        recorder_expire(migration_get_recorder(g_ptr_array_index(all, i)));
+    }
+}
+
 void registry_tick(Registry *self)
 {
     g_autoptr(GPtrArray) running = list(self, false);
+
+    expire_recordings(self);
 
     for (unsigned i = 0; i < running->len; i++) {
         Migration *migration = g_ptr_array_index(running, i);

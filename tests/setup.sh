@@ -69,6 +69,7 @@ need_check() {
     need zsh have zsh
     need fish have fish
     need lintian have lintian
+    need tshark have tshark
     need_deb
 }
 

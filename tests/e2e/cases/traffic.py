@@ -3,6 +3,7 @@
 import collections
 import html.parser
 import json
+import lzma
 import os
 import pty
 import re
@@ -11,8 +12,9 @@ import shutil
 import subprocess
 import time
 
-from harness import Qemu, assert_migrated, assert_stayed, case, check
+from harness import Qemu, assert_migrated, assert_stayed, case, check, wait_for
 from harness.case import Skip
+from harness.daemon import Client
 from harness.sites import Sites
 
 NEEDS = ['daemon', 'certtool']
@@ -254,3 +256,115 @@ def report_in_browser(t):
         data = f.read()
     pages = len(re.findall(rb'/Type\s*/Page\b', data))
     check(data.startswith(b'%PDF') and 1 <= pages <= 12, 'printed: %d pages' % pages)
+
+
+LUA = 'docs/wireshark/multiferry.lua'
+
+
+def pages_by_epoch(traffic):
+    return {e['epoch']: e['normal-pages'] + e['zero-pages'] for e in traffic['epochs']
+            if e['normal-pages'] + e['zero-pages']}
+
+
+def recorded(t, sites, client, name, words=()):
+    """A recording by this client, under way; waits until it has something."""
+    path = os.path.join(t.dir, name)
+    p = subprocess.Popen(client.words('record', 'web1', '-o', path, *words), stdin=subprocess.DEVNULL,
+                         stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: p.poll() is not None or os.path.exists(path) and os.path.getsize(path) > 100,
+             'the recording %s' % name)
+    return path, p
+
+
+def tshark(t, path, *words):
+    """Lines that tshark writes with our dissector."""
+    p = subprocess.run(['tshark', '-X', 'lua_script:' + os.path.join(t.options.tree, LUA), '-r', path,
+                        *words], capture_output=True, text=True, timeout=120,
+                       env=dict(os.environ, HOME=t.dir))
+    complaints = [line for line in p.stderr.splitlines() if 'Running as user' not in line]
+    check(p.returncode == 0 and not complaints, 'tshark: %s' % p.stderr)
+    return p.stdout.splitlines()
+
+
+@case('e2e/traffic/record', needs=NEEDS)
+def record(t):
+    """Headers of a running migration at both ends; read back, each whole epoch is all there."""
+    src, dst = Qemu.source(t), Qemu.destination(t)
+    sites = Sites(t, src, dst, dc1={'peer dc2': {'rate': '60mbit'}})
+    id = sites.client.json('migrate', 'web1', '--to', 'dc2', '--detach')[0]['id']
+    clients = {d.name: Client(t, d) for d in (sites.dc1, sites.dc2)}
+    recordings = {name: recorded(t, sites, client, name + '.pcapng')
+                  for name, client in clients.items()}
+    code, _, err = clients['dc1'].run('record', 'web1', '-o', os.path.join(t.dir, 'no'), '--payload')
+    check(code == 4 and 'record-payload' in err, 'record --payload: %d %s' % (code, err))
+    assert_migrated(t, src, dst)
+    for name, (path, p) in recordings.items():
+        _, err = p.communicate(timeout=60)
+        check(p.returncode == 0 and 'lost' not in err, '%s: record: %s' % (name, err))
+        check(os.stat(path).st_mode & 0o077 == 0, '%s: others may read %s' % (name, path))
+        got = clients[name].json('inspect', path)[0]
+        traffic = (sites.dc1 if name == 'dc1' else sites.dc2).qmp.cmd('query-traffic', id=id)
+        mine, all = pages_by_epoch(got), pages_by_epoch(traffic)
+        check(len(mine) >= 2, '%s: got epochs %s of %s' % (name, mine, all))
+        whole = sorted(mine)[1:]        # the first may have begun before the recording
+        check(all and [mine[e] for e in whole] == [all[e] for e in sorted(all) if e > min(mine)],
+              '%s: recorded %s of %s' % (name, mine, all))
+        check(os.path.getsize(path) < traffic['payload-bytes'] / 4, '%s: %d bytes are no headers'
+              % (name, os.path.getsize(path)))
+
+
+@case('e2e/traffic/record-tshark', needs=NEEDS)
+def record_tshark(t):
+    """Wireshark opens a recording, with payloads where they are permitted, and shows what is in it."""
+    if not shutil.which('tshark'):
+        raise Skip('tshark')
+    src, dst = Qemu.source(t), Qemu.destination(t)
+    sites = Sites(t, src, dst, dc1={'peer dc2': {'rate': '60mbit'}, 'daemon': {'record-payload': 'yes'}})
+    sites.client.json('migrate', 'web1', '--to', 'dc2', '--detach')
+    path, p = recorded(t, sites, sites.client, 'web1.pcapng', ['--payload'])
+    assert_migrated(t, src, dst)
+    check(p.wait(60) == 0, 'record: %s' % p.stderr.read())
+    got = sites.client.json('inspect', path)[0]
+    check(os.path.getsize(path) > got['payload-bytes'] > 0, 'no payloads in %d bytes' % os.path.getsize(path))
+    check(not tshark(t, path, '-Y', '_ws.malformed || _ws.lua.error || multifd.problem'), 'malformed')
+    rows = [line.split('\t') for line in tshark(
+        t, path, '-Y', 'multifd.ramblock', '-T', 'fields', '-e', 'multifd.normal_pages',
+        '-e', 'multifd.zero_pages', '-e', 'multifd.ramblock')]
+    for column, key in ((0, 'normal-pages'), (1, 'zero-pages')):
+        check(sum(int(row[column]) for row in rows) == sum(c[key] for c in got['channels']),
+              '%s: tshark has other ones' % key)
+    check({row[2] for row in rows} <= {b['name'] for b in got['ramblocks']}, 'RAM blocks')
+    payloads = tshark(t, path, '-Y', 'multiferry.kind == 5', '-T', 'fields', '-e', 'multiferry.payload')
+    check(sum(len(p) for p in payloads) == 2 * got['payload-bytes'], 'payloads')
+    syncs = tshark(t, path, '-Y', 'multifd.flags.sync == 1')
+    check(len(syncs) == sum(c['packets'] - sum(c['epochs']) for c in got['channels']) > 0,
+          'SYNCs: got %d' % len(syncs))
+    text = '\n'.join(tshark(t, path))
+    check('return path: SHUT' in text and 'channel 0 epoch' in text and 'main channel' in text, text[:2000])
+
+
+@case('e2e/traffic/native-tshark', needs=[])
+def native_tshark(t):
+    """QEMU's own multifd connections, as a capture on TCP would have them, in Wireshark."""
+    if not shutil.which('tshark') or not shutil.which('text2pcap'):
+        raise Skip('tshark and text2pcap')
+    directory = os.path.join(t.options.tree, 'tests', 'captures', 'qemu100-zlib-3ch')
+    with open(os.path.join(directory, 'expect.json')) as f:
+        expect = json.load(f)['chans']['0']
+    with lzma.open(os.path.join(directory, 'mfd0.c2s.xz')) as f:
+        data = f.read()
+    pcap, dump = os.path.join(t.dir, 'native.pcap'), os.path.join(t.dir, 'native.txt')
+    with open(dump, 'w') as f:
+        # The init packet alone, as QEMU sends it; text2pcap counts sequence numbers on.
+        for begin, end in [(0, 64)] + [(at, at + 1400) for at in range(64, len(data), 1400)]:
+            f.write('0000 ' + ' '.join('%02x' % b for b in data[begin:end]) + '\n')
+    subprocess.run(['text2pcap', '-q', '-T', '40000,4444', dump, pcap], check=True, capture_output=True)
+    fields = ('multifd.normal_pages', 'multifd.zero_pages', 'multifd.id')
+    normal = zero = packets = 0
+    ids = []
+    for line in tshark(t, pcap, '-Y', 'multifd', '-T', 'fields', *(x for f in fields for x in ('-e', f))):
+        got = [[int(v) for v in part.split(',') if v] for part in line.split('\t')]
+        normal, zero, packets = normal + sum(got[0]), zero + sum(got[1]), packets + len(got[0])
+        ids += got[2]
+    check((packets, normal, zero, ids) == (expect['packets'], expect['normal'], expect['zero'], [0]),
+          'got %s packets, %s normal, %s zero pages, ids %s, expected %s' % (packets, normal, zero, ids, expect))
