@@ -183,14 +183,14 @@ static void tell_main(Exchange *self, const uint8_t *buf, size_t len)
     MainStreamCounts counts;
 
     main_stream_get_counts(self->main, &counts);
-    traffic_note_main(self->traffic, len, &counts);
-    tell_recorder(self, buf, len, counts.page_records > 0);
     if (main_stream_is_opaque(self->main)) {
         uint64_t skip = devices > begin ? devices - begin : 0;
 
         traffic_mark(self->traffic, TRAFFIC_DEVICES);
         traffic_note_devices(self->traffic, buf + skip, len - skip);
     }
+    traffic_note_main(self->traffic, len, &counts);
+    tell_recorder(self, buf, len, counts.page_records > 0);
 }
 
 /* ---- what it means for us -------------------------------------------------------- */
