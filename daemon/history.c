@@ -57,38 +57,53 @@ static int open_file(History *self, off_t *ret_size, bool *ret_torn,
     return fd;
 }
 
-static bool write_line(History *self, const char *line, GError **error)
+static bool write_all(int fd, const char *text, size_t len)
 {
-    g_autofree char *with_end = NULL;
-    size_t len, done = 0;
-    off_t size;
-    bool torn;
-    int fd = open_file(self, &size, &torn, error);
-
-    if (fd < 0) {
-        return false;
-    }
-    with_end = g_strdup_printf("%s%s\n", torn ? "\n" : "", line);
-    len = strlen(with_end);
-    while (done < len) {
-        ssize_t n = write(fd, with_end + done, len - done);
+    while (len > 0) {
+        ssize_t n = write(fd, text, len);
 
         if (n < 0 && errno == EINTR) {
             continue;
         }
         if (n <= 0) {
-            fail(self->path, error);
-            close(fd);
             return false;
         }
-        done += (size_t)n;
-    }
-    close(fd);
-    if ((uint64_t)size + len > self->max_bytes / 2 &&
-        rename(self->path, self->old_path) < 0) {
-        return fail(self->old_path, error);
+        text += n;
+        len -= (size_t)n;
     }
     return true;
+}
+
+/* The file that is to have @len bytes more, at its end. */
+static int open_for(History *self, size_t len, bool *ret_torn, GError **error)
+{
+    off_t size;
+    int fd = open_file(self, &size, ret_torn, error);
+
+    if (fd < 0 || size == 0 || (uint64_t)size + len <= self->max_bytes / 2) {
+        return fd;
+    }
+    close(fd);
+    if (rename(self->path, self->old_path) < 0) {
+        fail(self->old_path, error);
+        return -1;
+    }
+    return open_file(self, &size, ret_torn, error);
+}
+
+static bool write_line(History *self, const char *line, GError **error)
+{
+    g_autofree char *with_end = NULL;
+    bool torn, ok;
+    int fd = open_for(self, strlen(line) + 2, &torn, error);
+
+    if (fd < 0) {
+        return false;
+    }
+    with_end = g_strdup_printf("%s%s\n", torn ? "\n" : "", line);
+    ok = write_all(fd, with_end, strlen(with_end)) || fail(self->path, error);
+    close(fd);
+    return ok;
 }
 
 static char *format_time(int64_t real_us)

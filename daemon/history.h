@@ -3,7 +3,7 @@
  * daemon/history.h - finished migrations, kept on disk
  *
  * A file of JSON lines, and the one before it.  Together they have at most the
- * size that was asked for, and never less than half of it is kept.  A line that
+ * size that was asked for, and about half of it is always kept.  A line that
  * was cut (a full disk, a crash) is passed over.  Thread-safe.
  */
 #ifndef DAEMON_HISTORY_H
