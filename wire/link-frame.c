@@ -17,8 +17,8 @@ enum {
     OFF_SEQUENCE  = OFF_LENGTH + 4,
     OFF_EPOCH     = OFF_SEQUENCE + 8,
     OFF_CHECKSUM  = OFF_EPOCH + 8,
-    OFF_RESERVED2 = OFF_CHECKSUM + 4,
-    OFF_END       = OFF_RESERVED2 + 4,
+    OFF_UNPACKED  = OFF_CHECKSUM + 4,
+    OFF_END       = OFF_UNPACKED + 4,
 };
 static_assert((int)OFF_END == LINK_HEADER_SIZE, "link header: size changed");
 
@@ -71,7 +71,8 @@ static const FrameRule frame_rules[] = {
                       true, false, false },
     [LINK_ACK] = { "ACK", 0, LINK_ACK_SIZE, LINK_ACK_SIZE,
                    false, false, false },
-    [LINK_PAGES] = { "PAGES", LINK_FLAG_ZLIB | LINK_FLAG_ZSTD | LINK_FLAG_RESENT,
+    [LINK_PAGES] = { "PAGES", LINK_FLAG_ZLIB | LINK_FLAG_ZSTD |
+                     LINK_FLAG_RESENT | LINK_FLAG_PACKED,
                      PAGES_MIN, LINK_PAGES_MAX, true, true, true },
     [LINK_DEVICE] = { "DEVICE", LINK_FLAG_RESENT, DEVICE_MIN, DEVICE_MAX,
                       true, true, true },
@@ -101,7 +102,7 @@ const char *link_frame_type_name(uint8_t type)
 
 uint64_t link_frame_cost(const LinkFrame *self)
 {
-    return (uint64_t)self->length + LINK_FRAME_OVERHEAD;
+    return (uint64_t)MAX(self->length, self->unpacked) + LINK_FRAME_OVERHEAD;
 }
 
 static bool check_length(const LinkFrame *f, const FrameRule *rule,
@@ -154,6 +155,24 @@ static bool check_unused(const char *type, const char *field, uint64_t value,
     return true;
 }
 
+/* A bound for the receiver, and never below what could be a frame. */
+static bool check_unpacked(const LinkFrame *f, const FrameRule *rule,
+                           GError **error)
+{
+    if (!(f->flags & LINK_FLAG_PACKED)) {
+        return check_unused(rule->name, "unpacked length", f->unpacked, false,
+                            error);
+    }
+    if (f->unpacked < rule->length_min || f->unpacked > rule->length_max) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "link %s frame: got unpacked length %u, allowed %u to %u",
+                    rule->name, f->unpacked, rule->length_min,
+                    rule->length_max);
+        return false;
+    }
+    return true;
+}
+
 static bool check_frame(const LinkFrame *f, GError **error)
 {
     const uint8_t packed_flags = LINK_FLAG_ZLIB | LINK_FLAG_ZSTD;
@@ -182,7 +201,8 @@ static bool check_frame(const LinkFrame *f, GError **error)
            check_unused(rule->name, "epoch", f->epoch, rule->has_epoch,
                         error) &&
            check_unused(rule->name, "checksum", f->checksum,
-                        rule->has_checksum, error);
+                        rule->has_checksum, error) &&
+           check_unpacked(f, rule, error);
 }
 
 void link_frame_encode(const LinkFrame *self, uint8_t buf[LINK_HEADER_SIZE])
@@ -195,6 +215,7 @@ void link_frame_encode(const LinkFrame *self, uint8_t buf[LINK_HEADER_SIZE])
     bytes_put_be64(buf + OFF_SEQUENCE, self->sequence);
     bytes_put_be64(buf + OFF_EPOCH, self->epoch);
     bytes_put_be32(buf + OFF_CHECKSUM, self->checksum);
+    bytes_put_be32(buf + OFF_UNPACKED, self->unpacked);
 }
 
 bool link_frame_decode(const uint8_t buf[LINK_HEADER_SIZE], LinkFrame *ret,
@@ -207,14 +228,13 @@ bool link_frame_decode(const uint8_t buf[LINK_HEADER_SIZE], LinkFrame *ret,
         .sequence = bytes_get_be64(buf + OFF_SEQUENCE),
         .epoch = bytes_get_be64(buf + OFF_EPOCH),
         .checksum = bytes_get_be32(buf + OFF_CHECKSUM),
+        .unpacked = bytes_get_be32(buf + OFF_UNPACKED),
     };
     const char *name = link_frame_type_name(f.type);
 
     if (!check_frame(&f, error) ||
         !check_unused(name, "reserved bytes 2-3",
-                      bytes_get_be16(buf + OFF_RESERVED1), false, error) ||
-        !check_unused(name, "reserved bytes 28-31",
-                      bytes_get_be32(buf + OFF_RESERVED2), false, error)) {
+                      bytes_get_be16(buf + OFF_RESERVED1), false, error)) {
         return false;
     }
     *ret = f;

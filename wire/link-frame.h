@@ -61,6 +61,7 @@ enum {
     LINK_FLAG_ZLIB = 1u << 1,
     LINK_FLAG_ZSTD = 1u << 2,
     LINK_FLAG_RESENT = 1u << 3, /* PAGES, DEVICE, EPOCH_END: may have come before */
+    LINK_FLAG_PACKED = 1u << 4, /* PAGES: the payload is one of wire/link-pack.h */
 };
 
 typedef struct {
@@ -70,6 +71,7 @@ typedef struct {
     uint64_t sequence;
     uint64_t epoch;
     uint32_t checksum;
+    uint32_t unpacked;  /* PACKED: what length would be with the pages as they are */
 } LinkFrame;
 
 /* Asserts that link_frame_decode() would take it back. */
@@ -80,7 +82,7 @@ void link_frame_encode(const LinkFrame *self, uint8_t buf[LINK_HEADER_SIZE]);
  */
 bool link_frame_decode(const uint8_t buf[LINK_HEADER_SIZE], LinkFrame *ret,
                        GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* What the frame counts against the window. */
+/* What the frame counts against the window: what it takes the receiver to hold. */
 uint64_t link_frame_cost(const LinkFrame *self);
 /* As in docs/link-protocol.md; "unknown" for what is no type. */
 const char *link_frame_type_name(uint8_t type);
@@ -124,7 +126,8 @@ size_t link_pages_header_size(size_t name_len, uint32_t normal_pages,
 size_t link_pages_encode(const LinkPages *self, const MultifdHeader *header,
                          uint8_t *buf);
 /*
- * The first LINK_PAGES_FIXED_SIZE bytes of a frame of @length bytes: counts
+ * The first LINK_PAGES_FIXED_SIZE bytes of a frame of @length bytes (PACKED: of
+ * @unpacked bytes, and then the payload has at most link_pack_bound()): counts
  * within what a packet of this page size can have, at least one page, a name, a
  * method that a link carries, and a length that leaves exactly the payload that
  * these pages have.  *@ret_rest: bytes of name and offsets that follow.

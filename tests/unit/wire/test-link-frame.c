@@ -175,7 +175,7 @@ static void test_frame_rejects_unused_fields(void)
             { "sequence", 15, l->has_sequence },
             { "epoch", 23, l->has_epoch },
             { "checksum", 27, l->has_checksum },
-            { "reserved bytes 28-31", 31, false },
+            { "unpacked length", 31, false },
         };
         LinkFrame frame = sample_frame(l);
 
@@ -208,7 +208,7 @@ static void test_frame_rejects_reserved_high_bytes(void)
                          "allowed only 0");
     buf[2] = 0;
     buf[28] = 0x80;
-    assert_frame_refused(buf, "link PING frame: got reserved bytes 28-31 "
+    assert_frame_refused(buf, "link PING frame: got unpacked length "
                          "0x80000000, allowed only 0");
 }
 
@@ -219,7 +219,8 @@ static void test_frame_rejects_flags(void)
         uint8_t buf[LINK_HEADER_SIZE];
         unsigned allowed = limits[i].stream ? LINK_FLAG_END
                            : frame.type == LINK_PAGES
-                           ? LINK_FLAG_ZLIB | LINK_FLAG_ZSTD | LINK_FLAG_RESENT
+                           ? LINK_FLAG_ZLIB | LINK_FLAG_ZSTD |
+                             LINK_FLAG_RESENT | LINK_FLAG_PACKED
                            : limits[i].has_epoch ? LINK_FLAG_RESENT : 0;
 
         link_frame_encode(&frame, buf);
@@ -230,6 +231,9 @@ static void test_frame_rejects_flags(void)
                 frame.type == LINK_PAGES ? ", one packing only" : "");
 
             buf[1] = 1u << bit;
+            /* Packed goes with the length that it had before. */
+            buf[28 + 2] = buf[1] == LINK_FLAG_PACKED &&
+                          frame.type == LINK_PAGES ? 1 : 0;
             if (allowed & (1u << bit)) {
                 assert_frame_taken(buf);
             } else {
@@ -248,10 +252,10 @@ static void test_frame_rejects_two_flags(void)
     link_frame_encode(&frame, buf);
     buf[1] = LINK_FLAG_ZLIB | LINK_FLAG_ZSTD;
     assert_frame_refused(buf, "link PAGES frame: got flags 0x06, allowed "
-                         "those in 0x0e, one packing only");
+                         "those in 0x1e, one packing only");
     buf[1] = 0xff;
     assert_frame_refused(buf, "link PAGES frame: got flags 0xff, allowed "
-                         "those in 0x0e, one packing only");
+                         "those in 0x1e, one packing only");
     buf[1] = LINK_FLAG_ZSTD | LINK_FLAG_RESENT;
     assert_frame_taken(buf);
 }
@@ -295,6 +299,36 @@ static void test_frame_cost(void)
     frame.length = UINT32_MAX;      /* does not wrap */
     g_assert_cmpuint(link_frame_cost(&frame), ==,
                      UINT64_C(0xffffffff) + 8192);
+}
+
+/* What it unpacks to is a claim on the receiver's memory, and counts as such. */
+static void test_frame_unpacked(void)
+{
+    LinkFrame frame = { .type = LINK_PAGES, .flags = LINK_FLAG_PACKED,
+                        .length = 100, .unpacked = 100000 };
+    LinkFrame back = { 0 };
+    uint8_t buf[LINK_HEADER_SIZE];
+
+    link_frame_encode(&frame, buf);
+    g_assert_true(link_frame_decode(buf, &back, NULL));
+    g_assert_cmpuint(back.unpacked, ==, 100000);
+    g_assert_cmpuint(link_frame_cost(&back), ==, 100000 + LINK_FRAME_OVERHEAD);
+    memset(buf + 28, 0, 4);
+    assert_frame_refused(buf, "link PAGES frame: got unpacked length 0, allowed "
+                         "33 to 1056768");
+    memset(buf + 28, 0xff, 4);
+    assert_frame_refused(buf, "link PAGES frame: got unpacked length 4294967295, "
+                         "allowed 33 to 1056768");
+    memset(buf + 28, 0, 4);
+    buf[29] = 0x10;                             /* 1 MiB + 8 KiB, and one more */
+    buf[30] = 0x20;
+    assert_frame_taken(buf);
+    buf[31] = 1;
+    assert_frame_refused(buf, "link PAGES frame: got unpacked length 1056769, "
+                         "allowed 33 to 1056768");
+    buf[1] = 0;
+    assert_frame_refused(buf, "link PAGES frame: got unpacked length 0x102001, "
+                         "allowed only 0");
 }
 
 /* ---- ACK and EPOCH_END ----------------------------------------------------- */
@@ -808,6 +842,7 @@ int main(int argc, char **argv)
         test_frame_rejects_empty_stream_frames);
     ADD("header/rejects-wrapping-offsets", test_frame_rejects_wrapping_offsets);
     ADD("header/cost", test_frame_cost);
+    ADD("header/unpacked", test_frame_unpacked);
     ADD("ack/round-trip", test_ack_round_trip);
     ADD("epoch-end/round-trip", test_epoch_end_round_trip);
     ADD("pages/layout", test_pages_layout);
