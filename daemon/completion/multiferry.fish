@@ -43,7 +43,7 @@ function __multiferry_migrations
 end
 
 function __multiferry_wants_migration
-    contains -- (__multiferry_command) migrate status cancel limit inspect history
+    contains -- (__multiferry_command) migrate status cancel limit inspect report record history
 end
 
 function __multiferry_after_to
