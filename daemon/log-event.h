@@ -29,6 +29,7 @@ typedef enum {
     LOG_EVENT_HISTORY_FAILED,
     LOG_EVENT_ACCESS_REFUSED,
     LOG_EVENT_ACCESS_OPEN,
+    LOG_EVENT_CONFIG_CHANGED,
 } LogEvent;
 
 /* 32 hexadecimal digits; NULL for LOG_EVENT_NONE. */

@@ -39,6 +39,7 @@ typedef struct {
 
 /* All that runs, in the order it was made. */
 typedef struct {
+    const Options *options;
     Config *config;
     Daemon daemon;
     RateClock *rate_clock;
@@ -289,6 +290,25 @@ static gboolean handle_stop(void *data)
     return G_SOURCE_CONTINUE;
 }
 
+/* It is what it is until the next start; but whoever has changed it should know. */
+static void compare_config(Service *self)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Config) fresh = load_config(self->options, &error);
+    g_autofree char *now = config_to_string(self->config);
+    g_autofree char *next = fresh ? config_to_string(fresh) : NULL;
+
+    if (!fresh) {
+        log_error(LOG_ABOUT(LOG_EVENT_CONFIG_CHANGED), "reload: %s; the daemon "
+                  "would not start with this configuration, and goes on with "
+                  "what it has", error->message);
+    } else if (strcmp(now, next) != 0) {
+        log_warning(LOG_ABOUT(LOG_EVENT_CONFIG_CHANGED), "reload: the "
+                    "configuration is not that with which the daemon was "
+                    "started; a restart takes it into use");
+    }
+}
+
 static gboolean handle_reload(void *data)
 {
     Service *self = data;
@@ -307,6 +327,7 @@ static gboolean handle_reload(void *data)
         log_error(LOG_ABOUT(LOG_EVENT_RELOAD_FAILED),
                   "reload: %s; all credentials stay as they were", error->message);
     }
+    compare_config(self);
     service_ready();
     return G_SOURCE_CONTINUE;
 }
@@ -389,9 +410,9 @@ static void stop(Service *self)
     g_free(self->link_address);
 }
 
-static int run(Config *config)
+static int run(const Options *options, Config *config)
 {
-    Service self = { .config = config };
+    Service self = { .options = options, .config = config };
     g_autoptr(GError) error = NULL;
     int status = EXIT_SUCCESS;
 
@@ -435,7 +456,7 @@ static int start_with(const Options *options)
         return EXIT_SUCCESS;
     }
     log_init(options->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
-    return run(config);
+    return run(options, config);
 }
 
 int main(int argc, char **argv)

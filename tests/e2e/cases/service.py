@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What systemd and the daemon promise each other; the harness is systemd here."""
 import os
+import re
 import shutil
 import signal
 import socket
@@ -177,6 +178,29 @@ def reload_refused(t, how):
     reload(daemon)
     daemon.assert_says('info: reloaded the TLS credentials')
     check(presented(daemon) == of_file(directory) != before, 'presents the old certificate')
+
+
+@case('e2e/service/reload-of-a-changed-configuration', needs=['daemon'])
+def reload_changed(t):
+    """It is not used, and that is said; what would not start is said to be so."""
+    daemon = Daemon(t, 'd', {})
+    path = os.path.join(daemon.dir, 'multiferryd.conf')
+    with open(path) as f:
+        before = f.read()
+
+    def reload_with(text):
+        with open(path, 'w') as f:
+            f.write(text)
+        n = len(daemon.log_text())
+        reload(daemon)
+        return daemon.log_text()[n:]
+    check('configuration' not in reload_with('# a comment\n' + before), daemon.log_text())
+    said_of_change = reload_with(before.replace('[daemon]', '[daemon]\nrate=1Gbit'))
+    check('warning: reload: the configuration is not that' in said_of_change, said_of_change)
+    check(daemon.qmp.cmd('query-status')['rate-limit'] == 0, 'it is used')
+    said_of_error = reload_with(before + '\n[nonsense]\n')
+    check(re.search('error: reload: .*nonsense.*would not start', said_of_error), said_of_error)
+    check('configuration' not in reload_with(before), daemon.log_text())
 
 
 @case('e2e/service/reload-while-migrating', needs=NEEDS)
