@@ -63,7 +63,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(PageHistory, page_history_free)
 /*
  * Refs for @n pages of @block at @offsets (within it, aligned) that frame number
  * @frame will carry; frames below @acked are known to be handed on.  One caller at
- * a time, with rising @frame.  What is planned must be sent.
+ * a time.  What is planned must be sent.
  */
 void page_history_plan(PageHistory *self, unsigned block,
                        const uint64_t *offsets, unsigned n, uint64_t frame,

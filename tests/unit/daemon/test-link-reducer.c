@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <string.h>
+
+#include "daemon/link-reducer.h"
+#include "wire/link-pack.h"
+
+enum { PAGE = 4096, PAGES = 8 };
+
+typedef struct {
+    RamblockTable *blocks;
+    PacketPool *pool;
+    LinkReduction *shared;
+    LinkReducer *reducer;
+    PageSlots *slots;           /* the far end's */
+    LinkUnpacker *unpacker;
+    uint64_t number;
+} Fixture;
+
+static void begin(Fixture *self, uint32_t n_slots, bool fixed, int level)
+{
+    LinkReductionSetup setup = { .page_size = PAGE, .n_slots = n_slots,
+                                 .fixed = fixed, .level = level };
+
+    self->number = 0;
+    self->blocks = ramblock_table_new();
+    g_assert_true(ramblock_table_add(self->blocks, (const uint8_t *)"ram", 3,
+                                     1 << 20, 0, NULL, NULL));
+    setup.blocks = self->blocks;
+    self->pool = packet_pool_new();
+    self->shared = link_reduction_new(&setup);
+    self->reducer = link_reducer_new(self->shared);
+    self->slots = n_slots ? page_slots_new(n_slots, PAGE) : NULL;
+    self->unpacker = link_unpacker_new();
+}
+
+static void end(Fixture *self)
+{
+    link_unpacker_free(self->unpacker);
+    page_slots_free(self->slots);
+    link_reducer_free(self->reducer);
+    link_reduction_free(self->shared);
+    packet_pool_unref(self->pool);
+    ramblock_table_free(self->blocks);
+}
+
+/* PAGES pages, each with a number in it and @fill behind. */
+static Packet *make_packet(Fixture *self, uint8_t fill)
+{
+    Packet *packet = packet_new(self->pool, PACKET_PAGES, PAGES * PAGE);
+
+    g_strlcpy(packet->header.ramblock, "ram", sizeof(packet->header.ramblock));
+    packet->header.normal_pages = PAGES;
+    memset(packet->payload, fill, PAGES * PAGE);
+    for (unsigned i = 0; i < PAGES; i++) {
+        packet->header.offset[i] = i * PAGE;
+        packet->payload[i * PAGE] = i;
+    }
+    return packet;
+}
+
+/* To the far end and acknowledged; returns the length on the wire. */
+static size_t send_packet(Fixture *self, const Packet *packet)
+{
+    size_t len;
+    g_autofree uint8_t *packed = link_reducer_pack(self->reducer, packet,
+                                                   self->number, self->number,
+                                                   &len);
+    uint8_t pages[PAGES * PAGE];
+    uint32_t refs[PAGES];
+    g_autoptr(GError) error = NULL;
+
+    self->number++;
+    if (!packed) {
+        return 0;
+    }
+    g_assert_true(link_unpacker_unpack(self->unpacker, packed, len, PAGES, PAGE,
+                                       refs, pages, &error));
+    if (self->slots) {
+        g_assert_true(page_slots_check(self->slots, refs, PAGES, &error));
+        page_slots_xor(self->slots, refs, PAGES, pages);
+        page_slots_store(self->slots, refs, PAGES, pages);
+    }
+    g_assert_cmpmem(pages, sizeof(pages), packet->payload, packet->payload_len);
+    return len;
+}
+
+static void fill_with_noise(Packet *packet)
+{
+    g_autoptr(GRand) rand = g_rand_new_with_seed(7);
+
+    for (unsigned i = 0; i < PAGES * PAGE; i++) {
+        packet->payload[i] = g_rand_int(rand);
+    }
+}
+
+/* What does not compress at all, but changes only a little, is nearly free. */
+static void test_sends_changes(void)
+{
+    LinkReductionCounts counts;
+    Fixture self;
+    g_autoptr(Packet) packet = NULL;
+    size_t first, second;
+
+    begin(&self, 64, true, 1);
+    packet = make_packet(&self, 0);
+    fill_with_noise(packet);
+    first = send_packet(&self, packet);
+    g_assert_cmpuint(first, >, PAGES * PAGE);
+    packet->payload[100] ^= 1;
+    packet->payload[7 * PAGE + 4095] ^= 0x80;
+    second = send_packet(&self, packet);
+    g_assert_cmpuint(second, <, 200);
+    link_reduction_get_counts(self.shared, &counts);
+    g_assert_cmpuint(counts.raw, ==, 2 * PAGES * PAGE);
+    g_assert_cmpuint(counts.packed, ==, first + second);
+    g_assert_cmpuint(counts.history.known, ==, PAGES);
+    end(&self);
+}
+
+static void test_without_history(void)
+{
+    Fixture self;
+    g_autoptr(Packet) packet = NULL;
+
+    begin(&self, 0, true, 1);
+    packet = make_packet(&self, 'x');
+    g_assert_cmpuint(send_packet(&self, packet), <, 1000);
+    end(&self);
+}
+
+static void test_leaves_the_rest_alone(void)
+{
+    Fixture self;
+    g_autoptr(Packet) packet = NULL;
+    size_t len;
+
+    begin(&self, 64, true, 1);
+    packet = make_packet(&self, 'x');
+    packet->method = METHOD_QPL;
+    g_assert_null(link_reducer_pack(self.reducer, packet, 0, 0, &len));
+    packet->method = METHOD_NONE;
+    packet->header.normal_pages = 0;
+    packet->header.zero_pages = 3;
+    g_assert_null(link_reducer_pack(self.reducer, packet, 0, 0, &len));
+    packet->kind = PACKET_DEVICE_STATE;
+    g_assert_null(link_reducer_pack(self.reducer, packet, 0, 0, &len));
+    end(&self);
+}
+
+/* ---- how hard --------------------------------------------------------------------- */
+
+static void note(Fixture *self, unsigned times, int64_t write_ms,
+                 int64_t idle_ms)
+{
+    for (unsigned i = 0; i < times; i++) {
+        link_reducer_note(self->reducer, write_ms * 1000, idle_ms * 1000);
+    }
+}
+
+static void test_packs_harder_while_the_wire_is_slow(void)
+{
+    Fixture self;
+
+    begin(&self, 0, false, 6);
+    g_assert_cmpint(link_reducer_get_level(self.reducer), ==, 1);
+    note(&self, 1, 250, 0);
+    g_assert_cmpint(link_reducer_get_level(self.reducer), ==, 3);
+    note(&self, 100, 250, 0);
+    g_assert_cmpint(link_reducer_get_level(self.reducer), ==, 6);
+    end(&self);
+}
+
+static void test_not_above_what_is_allowed(void)
+{
+    Fixture self;
+
+    begin(&self, 0, false, 3);
+    note(&self, 100, 250, 0);
+    g_assert_cmpint(link_reducer_get_level(self.reducer), ==, 3);
+    end(&self);
+}
+
+/* The source is what there is to wait for: neither more nor less. */
+static void test_stays_while_the_source_is_slow(void)
+{
+    Fixture self;
+
+    begin(&self, 0, false, 6);
+    note(&self, 100, 1, 250);
+    g_assert_cmpint(link_reducer_get_level(self.reducer), ==, 1);
+    end(&self);
+}
+
+/* Packs for real, and claims that nothing else takes time. */
+static void test_gives_up_where_packing_is_the_limit(void)
+{
+    Fixture self;
+    g_autoptr(Packet) packet = NULL;
+    bool packed = true;
+
+    begin(&self, 64, false, 6);
+    packet = make_packet(&self, 0);
+    fill_with_noise(packet);
+    for (unsigned i = 0; i < 1000 * 1000 && packed; i++) {
+        packed = send_packet(&self, packet) > 0;
+        link_reducer_note(self.reducer, 0, 0);
+    }
+    g_assert_false(packed);
+    g_assert_cmpint(link_reducer_get_level(self.reducer), ==, 0);
+    /* Later it looks again. */
+    note(&self, 7, 250, 0);
+    g_assert_cmpint(link_reducer_get_level(self.reducer), ==, 0);
+    note(&self, 1, 250, 0);
+    g_assert_cmpint(link_reducer_get_level(self.reducer), ==, -5);
+    g_assert_cmpuint(send_packet(&self, packet), >, 0);
+    end(&self);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+#define ADD(name, function) g_test_add_func("/daemon/link-reducer/" name, function)
+    ADD("sends-changes", test_sends_changes);
+    ADD("without-history", test_without_history);
+    ADD("leaves-the-rest-alone", test_leaves_the_rest_alone);
+    ADD("packs-harder-while-the-wire-is-slow",
+        test_packs_harder_while_the_wire_is_slow);
+    ADD("not-above-what-is-allowed", test_not_above_what_is_allowed);
+    ADD("stays-while-the-source-is-slow", test_stays_while_the_source_is_slow);
+    ADD("gives-up-where-packing-is-the-limit",
+        test_gives_up_where_packing_is_the_limit);
+    return g_test_run();
+}
