@@ -113,6 +113,8 @@ os.execv(sys.argv[2], sys.argv[2:])
 def listening(address):
     """A socket as a .socket unit has it: a path, or (host, port)."""
     sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
+    # As systemd does it; and a port of free_port() is bound already.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(address)
     sock.listen()
     return sock
