@@ -2,7 +2,8 @@
 #include <string.h>
 
 #include "daemon/link-reducer.h"
-#include "wire/link-pack.h"
+#include "daemon/link-restorer.h"
+#include "wire/error.h"
 
 enum { PAGE = 4096, PAGES = 8 };
 
@@ -11,8 +12,8 @@ typedef struct {
     PacketPool *pool;
     LinkReduction *shared;
     LinkReducer *reducer;
-    PageSlots *slots;           /* the far end's */
-    LinkUnpacker *unpacker;
+    LinkRestoration *far;
+    LinkRestorer *restorer;
     uint64_t number;
 } Fixture;
 
@@ -29,14 +30,14 @@ static void begin(Fixture *self, uint32_t n_slots, bool fixed, int level)
     self->pool = packet_pool_new();
     self->shared = link_reduction_new(&setup);
     self->reducer = link_reducer_new(self->shared);
-    self->slots = n_slots ? page_slots_new(n_slots, PAGE) : NULL;
-    self->unpacker = link_unpacker_new();
+    self->far = link_restoration_new(n_slots);
+    self->restorer = link_restorer_new(self->far, PAGE);
 }
 
 static void end(Fixture *self)
 {
-    link_unpacker_free(self->unpacker);
-    page_slots_free(self->slots);
+    link_restorer_free(self->restorer);
+    link_restoration_free(self->far);
     link_reducer_free(self->reducer);
     link_reduction_free(self->shared);
     packet_pool_unref(self->pool);
@@ -65,22 +66,18 @@ static size_t send_packet(Fixture *self, const Packet *packet)
     g_autofree uint8_t *packed = link_reducer_pack(self->reducer, packet,
                                                    self->number, self->number,
                                                    &len);
-    uint8_t pages[PAGES * PAGE];
-    uint32_t refs[PAGES];
+    g_autoptr(Packet) there = make_packet(self, 0);
     g_autoptr(GError) error = NULL;
 
     self->number++;
     if (!packed) {
         return 0;
     }
-    g_assert_true(link_unpacker_unpack(self->unpacker, packed, len, PAGES, PAGE,
-                                       refs, pages, &error));
-    if (self->slots) {
-        g_assert_true(page_slots_check(self->slots, refs, PAGES, &error));
-        page_slots_xor(self->slots, refs, PAGES, pages);
-        page_slots_store(self->slots, refs, PAGES, pages);
-    }
-    g_assert_cmpmem(pages, sizeof(pages), packet->payload, packet->payload_len);
+    g_assert_true(link_restorer_unpack(self->restorer, packed, len, there,
+                                       &error));
+    g_assert_cmpmem(there->payload, there->payload_len, packet->payload,
+                    packet->payload_len);
+    link_restorer_store(self->restorer, there);
     return len;
 }
 
@@ -144,6 +141,29 @@ static void test_leaves_the_rest_alone(void)
     g_assert_null(link_reducer_pack(self.reducer, packet, 0, 0, &len));
     packet->kind = PACKET_DEVICE_STATE;
     g_assert_null(link_reducer_pack(self.reducer, packet, 0, 0, &len));
+    end(&self);
+}
+
+/* A peer that names slots where none were agreed on. */
+static void test_refuses_refs_without_history(void)
+{
+    Fixture self;
+    g_autoptr(Packet) packet = NULL;
+    LinkRestoration *far = link_restoration_new(0);
+    LinkRestorer *restorer = link_restorer_new(far, PAGE);
+    g_autofree uint8_t *packed = NULL;
+    g_autoptr(GError) error = NULL;
+    size_t len;
+
+    begin(&self, 64, true, 1);
+    packet = make_packet(&self, 'x');
+    packed = link_reducer_pack(self.reducer, packet, 0, 0, &len);
+    g_assert_false(link_restorer_unpack(restorer, packed, len, packet, &error));
+    g_assert_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL);
+    g_assert_nonnull(strstr(error->message, "page 0: got history ref "
+                            "0x40000000, allowed only 0"));
+    link_restorer_free(restorer);
+    link_restoration_free(far);
     end(&self);
 }
 
@@ -223,6 +243,7 @@ int main(int argc, char **argv)
     ADD("sends-changes", test_sends_changes);
     ADD("without-history", test_without_history);
     ADD("leaves-the-rest-alone", test_leaves_the_rest_alone);
+    ADD("refuses-refs-without-history", test_refuses_refs_without_history);
     ADD("packs-harder-while-the-wire-is-slow",
         test_packs_harder_while_the_wire_is_slow);
     ADD("not-above-what-is-allowed", test_not_above_what_is_allowed);
