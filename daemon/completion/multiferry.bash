@@ -9,7 +9,7 @@ _multiferry_options() {
 }
 
 _multiferry_commands() {
-    "$1" help 2>/dev/null | sed -n '/^Commands:/,$ s/^  \([a-z]*\) .*/\1/p'
+    "$1" help 2>/dev/null | sed -n '/^Commands:/,$ s/^  \([a-z-]*\) .*/\1/p'
 }
 
 _multiferry_peers() {

@@ -25,7 +25,7 @@ function __multiferry_no_command
 end
 
 function __multiferry_commands
-    multiferry help 2>/dev/null | sed -n '/^Commands:/,$ s/^  \([a-z]*\) .*/\1/p'
+    multiferry help 2>/dev/null | sed -n '/^Commands:/,$ s/^  \([a-z-]*\) .*/\1/p'
 end
 
 function __multiferry_options
@@ -43,7 +43,7 @@ function __multiferry_migrations
 end
 
 function __multiferry_wants_migration
-    contains -- (__multiferry_command) migrate status cancel limit inspect report record history
+    contains -- (__multiferry_command) migrate status cancel start-postcopy recover limit inspect report record history
 end
 
 function __multiferry_after_to

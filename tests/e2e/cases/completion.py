@@ -64,7 +64,7 @@ def completion(t, shell):
         return offered(t, shell, socket, 'multiferry', *words)
 
     general = client.run('help')[1]
-    commands = set(re.findall(r'^  ([a-z]+) .*', general.partition('Commands:')[2], re.M))
+    commands = set(re.findall(r'^  ([a-z-]+) .*', general.partition('Commands:')[2], re.M))
     check(ask('') == commands and 'migrate' in commands, 'commands: %s' % ask(''))
     check(ask('mi') == {'migrate'}, 'mi: %s' % ask('mi'))
     check(ask('help', 'ca') == {'cancel'}, 'help ca: %s' % ask('help', 'ca'))

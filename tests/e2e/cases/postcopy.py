@@ -85,6 +85,10 @@ def multifd(t, kind, n, k):
     dict(kind='daemon', n=0, k=0), dict(kind='daemon', n=2, k=3, full=True)])
 def preempt(t, kind, n, k):
     """Answers to page requests have a channel of their own, which says nothing before."""
+    if n and t.options.machine.endswith('-7.2'):
+        raise Skip('a machine type after 7.2: before it multifd and the preempt channel wait for '
+                   'each other at the start')
+
     def body(way):
         return move(way, preempt=True)
     compare(t, way_of(t, kind, n=n, k=k), body)
