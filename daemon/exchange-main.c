@@ -153,8 +153,7 @@ static bool found_ramblocks(Exchange *self, GError **error)
 }
 
 /* What is neither a page nor device state. */
-static void tell_recorder(Exchange *self, const uint8_t *buf, size_t len,
-                          bool has_pages)
+static void tell_recorder(Exchange *self, const uint8_t *buf, size_t len)
 {
     uint64_t begin = self->main_ring.in, end = begin + len;
 
@@ -165,7 +164,10 @@ static void tell_recorder(Exchange *self, const uint8_t *buf, size_t len,
     if (self->advised && self->ramblocks) {
         end = MIN(end, self->ramblocks_offset);
     }
-    if (!has_pages && end > begin) {
+    if (self->pages_offset > 0) {
+        end = MIN(end, self->pages_offset);
+    }
+    if (end > begin) {
         recorder_note_main(self->recorder, begin, buf, end - begin);
     }
     if (self->ramblocks) {
@@ -190,7 +192,7 @@ static void tell_main(Exchange *self, const uint8_t *buf, size_t len)
         traffic_note_devices(self->traffic, buf + skip, len - skip);
     }
     traffic_note_main(self->traffic, len, &counts);
-    tell_recorder(self, buf, len, counts.page_records > 0);
+    tell_recorder(self, buf, len);
 }
 
 /* ---- what it means for us -------------------------------------------------------- */
@@ -219,6 +221,7 @@ static bool handle_event(Exchange *self, const MainEvent *event,
         g_cond_broadcast(&self->state);
         break;
     case MAIN_EVENT_PAGE_DATA:
+        self->pages_offset = event->offset;
         found_page_data(self, findings);
         break;
     case MAIN_EVENT_RAM_END:

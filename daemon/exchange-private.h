@@ -54,6 +54,7 @@ struct Exchange {
     bool configured;            /* geometry is valid */
     uint64_t opaque_offset;     /* of the main stream, where it is opaque */
     uint64_t ramblocks_offset;  /* behind the block list */
+    uint64_t pages_offset;      /* of the first page record; 0: none yet */
     bool ramblocks;
     bool advised;               /* postcopy of RAM may come */
     bool postcopy;

@@ -309,9 +309,6 @@ RecorderRead recorder_read(Recorder *self, int64_t from, bool payload,
     } else {
         read_on_locked(self, from, max, &ret);
     }
-    if (ret.ended) {
-        clear_log(self);
-    }
     g_mutex_unlock(&self->lock);
     return ret;
 }

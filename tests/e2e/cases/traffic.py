@@ -14,7 +14,7 @@ import time
 
 from harness import Qemu, assert_migrated, assert_stayed, case, check, wait_for
 from harness.case import Skip
-from harness.daemon import Client
+from harness.daemon import Client, Daemon
 from harness.sites import Sites
 
 NEEDS = ['daemon', 'certtool']
@@ -121,6 +121,9 @@ def inspect_file(t):
     fields = {d['name']: d.get('fields') for d in got['devices']}
     state = bytes.fromhex(fields['globalstate']['runstate'].split('...')[0])
     check(state.startswith(b'running\0'), 'globalstate: got %s' % fields['globalstate'])
+    with open(path, 'rb') as f:         # what check_no_secrets() relies on
+        data = f.read()
+    check(PAGE_TEXT in data and DEVICE_TEXT in data, 'the stream has not got %s and %s' % (PAGE_TEXT, DEVICE_TEXT))
 
 
 def top_output(sites, words, until, terminal=False, timeout=30):
@@ -266,10 +269,10 @@ def pages_by_epoch(traffic):
             if e['normal-pages'] + e['zero-pages']}
 
 
-def recorded(t, sites, client, name, words=()):
+def recorded(t, client, name, words=(), migration='web1'):
     """A recording by this client, under way; waits until it has something."""
     path = os.path.join(t.dir, name)
-    p = subprocess.Popen(client.words('record', 'web1', '-o', path, *words), stdin=subprocess.DEVNULL,
+    p = subprocess.Popen(client.words('record', migration, '-o', path, *words), stdin=subprocess.DEVNULL,
                          stderr=subprocess.PIPE, text=True)
     wait_for(lambda: p.poll() is not None or os.path.exists(path) and os.path.getsize(path) > 100,
              'the recording %s' % name)
@@ -286,6 +289,39 @@ def tshark(t, path, *words):
     return p.stdout.splitlines()
 
 
+PAGE_TEXT, DEVICE_TEXT = b'SeaBIOS', b'globalstate'     # in pc.bios; a device section's name
+
+
+def check_no_secrets(path, traffic):
+    """No page and no device, though both have gone by."""
+    with open(path, 'rb') as f:
+        data = f.read()
+    check(b'pc.ram' in data, 'got no RAM block list in %s' % path)
+    check(traffic['normal-pages'] > 1000 and traffic['main']['device-bytes'] > 1000, 'nothing went by')
+    for text in (PAGE_TEXT, DEVICE_TEXT):
+        check(text not in data, 'the recording has %s in it' % text)
+
+
+@case('e2e/traffic/record-main-only', needs=['daemon'])
+def record_main_only(t):
+    """Pages on the main channel are pages too."""
+    dst = Qemu.destination(t)
+    dst.set_multifd(0)
+    incoming, listen = 'unix:%s/incoming.sock' % t.dir, 'unix:%s/tunnel.sock' % t.dir
+    dst.listen(incoming)
+    daemon = Daemon.tunnel(t, 'tunnel', listen, incoming)
+    src = Qemu.source(t)
+    src.set_multifd(0, max_bandwidth=1 << 20)
+    src.migrate(listen)
+    wait_for(lambda: daemon.migrations(), 'a migration')
+    id = daemon.migrations()[0]['id']
+    path, p = recorded(t, Client(t, daemon), 'main.pcapng', migration=id)
+    src.parameters(max_bandwidth=1 << 30)
+    assert_migrated(t, src, dst)
+    check(p.wait(60) == 0, 'record: %s' % p.stderr.read())
+    check_no_secrets(path, daemon.qmp.cmd('query-traffic', id=id))
+
+
 @case('e2e/traffic/record', needs=NEEDS)
 def record(t):
     """Headers of a running migration at both ends; read back, each whole epoch is all there."""
@@ -293,7 +329,7 @@ def record(t):
     sites = Sites(t, src, dst, dc1={'peer dc2': {'rate': '60mbit'}})
     id = sites.client.json('migrate', 'web1', '--to', 'dc2', '--detach')[0]['id']
     clients = {d.name: Client(t, d) for d in (sites.dc1, sites.dc2)}
-    recordings = {name: recorded(t, sites, client, name + '.pcapng')
+    recordings = {name: recorded(t, client, name + '.pcapng')
                   for name, client in clients.items()}
     code, _, err = clients['dc1'].run('record', 'web1', '-o', os.path.join(t.dir, 'no'), '--payload')
     check(code == 4 and 'record-payload' in err, 'record --payload: %d %s' % (code, err))
@@ -311,6 +347,7 @@ def record(t):
               '%s: recorded %s of %s' % (name, mine, all))
         check(os.path.getsize(path) < traffic['payload-bytes'] / 4, '%s: %d bytes are no headers'
               % (name, os.path.getsize(path)))
+        check_no_secrets(path, traffic)
 
 
 @case('e2e/traffic/record-tshark', needs=NEEDS)
@@ -321,7 +358,7 @@ def record_tshark(t):
     src, dst = Qemu.source(t), Qemu.destination(t)
     sites = Sites(t, src, dst, dc1={'peer dc2': {'rate': '60mbit'}, 'daemon': {'record-payload': 'yes'}})
     sites.client.json('migrate', 'web1', '--to', 'dc2', '--detach')
-    path, p = recorded(t, sites, sites.client, 'web1.pcapng', ['--payload'])
+    path, p = recorded(t, sites.client, 'web1.pcapng', ['--payload'])
     assert_migrated(t, src, dst)
     check(p.wait(60) == 0, 'record: %s' % p.stderr.read())
     got = sites.client.json('inspect', path)[0]
