@@ -3,6 +3,7 @@
 
 See harness/pages.py for the hosts, and libvirt.py for docs/howto-libvirt.md.
 """
+import os
 import re
 
 from harness import case, check, wait_for
@@ -52,3 +53,32 @@ def qemu(t, way, section, channels):
         side = 'channels-in' if name == 'kvm1' else 'channels-out'
         got = len(daemon.migrations()[0][side])
         check(got == number, '%s: got %d %s, expected %d' % (name, got, side, number))
+
+
+def contents(path):
+    if not os.path.exists(path):
+        return None
+    with open(path, 'rb') as f:
+        return f.read()
+
+
+@case('e2e/pages/certificates/{what}', needs=NEEDS, table=[
+    dict(what='renewed', section='Renew'),
+    dict(what='new-ca', section='A new CA'),
+    dict(what='psk', section='Pre-shared keys'),
+])
+def certificates(t, what, section):
+    """Before: the page's beginning.  After each section a guest can be moved, with what it made."""
+    if what == 'psk':
+        t.need('psktool')
+    page = Page(t, 'certificates.md')
+    for earlier in ('Certificates', 'Two configurations', 'Two QEMUs'):
+        page.do(earlier, page='first-migration.md')
+    tls = page.hosts['kvm1'].path('/etc/multiferry/tls/')
+    names = ['keys.psk'] if what == 'psk' else ['client-cert.pem', 'client-key.pem']
+    before = [contents(tls + n) for n in names]
+    page.do(section)
+    check(all(contents(tls + n) != old for n, old in zip(names, before)), 'the same files as before')
+    page.assert_guest_well('kvm1')
+    page.do('Migrate', page='first-migration.md')
+    page.assert_guest_well('kvm2')

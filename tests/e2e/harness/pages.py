@@ -10,6 +10,7 @@ with the file that the page has written; scp copies to the other host.
 import os
 import re
 import shutil
+import signal
 import subprocess
 
 from .case import Skip, check, wait_for
@@ -110,15 +111,15 @@ class PageHost(Process):
                                'PATH': self.programs + ':' + os.environ['PATH']})
         return p.returncode, p.stdout
 
-    def asked_to_start(self):
-        """Whether the page has said systemctl restart multiferryd since the last time."""
+    def asked_of_systemd(self):
+        """What the page has said to systemctl since the last time."""
         path = self.path('/run/systemctl')
         said = ''
         if os.path.exists(path):
             with open(path) as f:
                 said = f.read()
             os.unlink(path)
-        return 'multiferryd' in said
+        return said.splitlines()
 
 
 class Page:
@@ -181,9 +182,20 @@ class Page:
         for line in said.splitlines()[-30:]:
             self.t.log('  | ' + line)
         check(status == 0, '%s: %s: status %d: %s' % (name, script, status, said))
-        if self.hosts[name].asked_to_start():
-            self.start_daemon(name)
+        for words in self.hosts[name].asked_of_systemd():
+            check(words in ('restart multiferryd', 'reload multiferryd'), 'systemctl ' + words)
+            if words.startswith('restart'):
+                self.start_daemon(name)
+            else:
+                self.reload_daemon(name)
         return said
+
+    def reload_daemon(self, name):
+        done = 'reloaded the TLS credentials'
+        before = self.daemons[name].log_text().count(done)
+        self.daemons[name].popen.send_signal(signal.SIGHUP)
+        wait_for(lambda: self.daemons[name].log_text().count(done) > before,
+                 name + ': its new credentials', 5)
 
     def start_daemon(self, name):
         """As the unit does: as its user, with the page's file."""
