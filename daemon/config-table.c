@@ -62,7 +62,7 @@ static const ConfigKey timeouts_keys[] = {
     { "idle", CONFIG_VALUE_TIME, offsetof(Config, timeouts.idle_ms),
       "5min", 0, 24 * HOUR_MS, "No byte on any channel of a migration." },
     { "link-dead", CONFIG_VALUE_TIME, offsetof(Config, timeouts.link_dead_ms),
-      "10s", 100, HOUR_MS, "No heartbeat from a peer." },
+      "5s", 100, HOUR_MS, "No heartbeat from a peer: connect anew." },
     { "qmp", CONFIG_VALUE_TIME, offsetof(Config, timeouts.qmp_ms), "10s",
       100, HOUR_MS, "A QEMU's answer to a command." },
     { "drain", CONFIG_VALUE_TIME, offsetof(Config, timeouts.drain_ms), "30s",
@@ -107,6 +107,16 @@ static const ConfigKey peer_keys[] = {
       NULL, 0, 0, "The same at a time of day: rate@22:00-06:00." },
     { "weight", CONFIG_VALUE_NUMBER, offsetof(ConfigPeer, weight), "1", 1,
       CONFIG_WEIGHT_MAX, "Share of the daemon's rate, against other peers." },
+    { "outage", CONFIG_VALUE_TIME, offsetof(ConfigPeer, outage_ms), "2min",
+      100, 24 * HOUR_MS, "How long the link may be down before a migration is "
+      "given up, while the guest runs at the source." },
+    { "outage-switchover", CONFIG_VALUE_TIME,
+      offsetof(ConfigPeer, outage_switchover_ms), "5s", 100, 24 * HOUR_MS,
+      "The same while the guest is stopped for the switchover." },
+    { "outage-postcopy", CONFIG_VALUE_TIME,
+      offsetof(ConfigPeer, outage_postcopy_ms), "10min", 100, 24 * HOUR_MS,
+      "The same while the guest runs at the destination and pages are still "
+      "at the source." },
 };
 
 static const ConfigKey vm_keys[] = {

@@ -39,6 +39,9 @@ typedef struct {
     uint64_t rate;              /* bytes/s; 0 unlimited */
     RateSchedule *rate_schedule;    /* NULL: none */
     unsigned weight;
+    unsigned outage_ms;         /* how long the link may be down: the guest runs */
+    unsigned outage_switchover_ms;  /* the guest is stopped */
+    unsigned outage_postcopy_ms;    /* the guest runs at the destination */
 } ConfigPeer;
 
 typedef struct {

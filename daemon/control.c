@@ -561,7 +561,17 @@ static const QmpArg rejected_event[] = {
     { "message", QMP_TYPE_STRING, false },
 };
 
+static const QmpArg link_event[] = {
+    { "id", QMP_TYPE_STRING, false },
+    { "peer", QMP_TYPE_STRING, false },
+    { "up", QMP_TYPE_BOOL, false },
+    { "reason", QMP_TYPE_STRING, true },
+    { "down-ms", QMP_TYPE_INT, true },
+};
+
 static const QmpEvent events[] = {
+    { "LINK", ARGS(link_event), 0,
+      "the link of a migration broke, or is there again" },
     { "MIGRATION", ARGS(migration_event), 0, "a migration changed its state" },
     { "MIGRATION_PROGRESS", ARGS(progress_event), QMP_EVENT_DROPPABLE,
       "once a second for each running migration, as query-migrations" },

@@ -2,11 +2,12 @@
 /*
  * daemon/egress-link.h - sends a migration's packets to a peer over W bulk lanes
  *
- * One lane at a time is the dispatcher: it takes the next packet from the
- * exchange (as outbound channel 0), waits for window, gives it the next frame
- * number, and only then lets the next lane do so; the writing itself is
- * parallel.  So numbers and window follow the order of epochs, and a frame that
- * the peer needs can never wait for window behind frames of a later epoch.
+ * A dispatcher takes the next packet from the exchange (as outbound channel 0),
+ * waits for window and gives it the next frame number; lanes write, in parallel.
+ * So numbers and window follow the order of epochs, and a frame that the peer
+ * needs can never wait for window behind frames of a later epoch.
+ *
+ * A lane that breaks is connected anew; the others send meanwhile what it had.
  */
 #ifndef DAEMON_EGRESS_LINK_H
 #define DAEMON_EGRESS_LINK_H
@@ -16,27 +17,43 @@
 #include "daemon/limiter.h"
 #include "daemon/link-main.h"
 
+/* Connect lane @lane anew and say its generation.  In the lane's thread; short, or
+ * until @cancellable is cancelled. */
+typedef Stream *(*EgressLinkConnect)(unsigned lane, unsigned generation,
+                                     GCancellable *cancellable, void *data,
+                                     GError **error);
+
 typedef struct {
     Exchange *exchange;     /* lent */
     LinkMain *main;         /* lent; its ack handler is taken */
     GPtrArray *lanes;       /* of Stream, hellos done; taken */
-    uint64_t window;        /* bytes, granted by the peer */
+    /* Bytes, granted by the peer, and no more than we can keep. */
+    uint64_t window;
     Limiter *limiter;       /* NULL: none; a reference is taken */
+    EgressLinkConnect connect;  /* NULL: what breaks a lane fails the exchange */
+    void *connect_data;
 } EgressLinkSetup;
 
 /*
  * Starts the lanes.  Once the exchange has decided, before the first frame, it
- * sends the `channels` event (multifd, count, uuid, page-size).  What breaks a
- * lane fails the exchange.
+ * sends the `channels` event (multifd, count, uuid, page-size).
  */
 Egress *egress_link_new(const EgressLinkSetup *setup);
 
 typedef struct {
-    uint64_t frames, bytes;     /* written; bytes of payload */
+    uint64_t frames, bytes;     /* written for the first time; bytes of payload */
+    uint64_t resent;            /* frames that were written again */
+    bool up;
+    unsigned down_ms;           /* for how long it is not */
+    unsigned resumes;           /* times that it was connected anew */
 } EgressLinkLane;
 /* At most @max entries; returns how many lanes there are. */
 unsigned egress_link_get_lanes(Egress *egress, EgressLinkLane *ret, unsigned max);
 /* Bytes not yet acknowledged. */
 uint64_t egress_link_get_in_flight(Egress *egress);
+/* Bytes of frames that were given to lanes again. */
+uint64_t egress_link_get_resent_bytes(Egress *egress);
+/* For how long no lane has been up; 0: one is. */
+unsigned egress_link_get_down_ms(Egress *egress);
 
 #endif

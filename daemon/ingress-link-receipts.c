@@ -6,6 +6,14 @@
  * and all below are handed on; the sender counts it for longer than that, so
  * whoever we find above the window has broken the rule.
  *
+ * A number is admitted by its header, and by the header alone once: what was admitted
+ * and then did not come whole (its lane died) is taken back, as if it had not been
+ * seen.  The sender sends it again, marked, and perhaps before we have noticed that
+ * the old lane is dead; so a marked copy ends the lane that is still reading the
+ * number.  What has come whole is read and dropped when it comes again.  Once there
+ * was a marked frame, one without mark can be late too: the original may still lie
+ * in the kernel when the copy is already handed on.
+ *
  * An epoch is closed when all below are, its EPOCH_END has come, and as many
  * frames as that says have been pushed (not just admitted: a SYNC must not
  * overtake a packet that a lane is still reading).  Whoever completes one closes
@@ -38,6 +46,10 @@ struct IngressLinkReceipts {
 
     GMutex lock;                /* guards all below; a leaf */
     GCond idle;                 /* calls has become 0 */
+    GCond released;             /* a number is not being read any more */
+    GHashTable *reading;        /* its number -> the Stream it comes on */
+    bool resending;             /* a marked frame has come */
+    uint64_t dropped_bytes;     /* of copies */
     LinkMain *main;             /* NULL: closed */
     unsigned calls;             /* threads that are calling `main` */
     LinkWindow numbers;
@@ -59,6 +71,9 @@ IngressLinkReceipts *ingress_link_receipts_new(Exchange *exchange,
     self->window = window;
     g_mutex_init(&self->lock);
     g_cond_init(&self->idle);
+    g_cond_init(&self->released);
+    self->reading = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free,
+                                          NULL);
     link_window_init(&self->numbers);
     self->epochs = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL,
                                          g_free);
@@ -79,6 +94,8 @@ void ingress_link_receipts_unref(IngressLinkReceipts *self)
 {
     if (self && g_atomic_ref_count_dec(&self->refs)) {
         g_hash_table_unref(self->epochs);
+        g_hash_table_unref(self->reading);
+        g_cond_clear(&self->released);
         g_cond_clear(&self->idle);
         g_mutex_clear(&self->lock);
         g_free(self);
@@ -165,22 +182,93 @@ static bool count_frame(IngressLinkReceipts *self, const LinkFrame *frame,
     return true;
 }
 
-bool ingress_link_receipts_admit(IngressLinkReceipts *self,
-                                 const LinkFrame *frame, GError **error)
+static bool admit_new(IngressLinkReceipts *self, const LinkFrame *frame,
+                      Stream *stream, GError **error)
 {
     uint64_t cost = link_frame_cost(frame);
+
+    if (!link_window_receive(&self->numbers, frame->sequence, error) ||
+        !check_window(self, frame, error) || !check_epoch(self, frame, error) ||
+        !count_frame(self, frame, error)) {
+        return false;
+    }
+    self->costs[frame->sequence % LINK_FRAMES_MAX] = cost;
+    self->held += cost;
+    g_hash_table_insert(self->reading,
+                        g_memdup2(&frame->sequence, sizeof(frame->sequence)),
+                        stream);
+    return true;
+}
+
+/* The lane that is still reading the original is dead, or as good as that. */
+static void take_from_reader(IngressLinkReceipts *self, uint64_t number)
+{
+    Stream *reader;
+
+    while ((reader = g_hash_table_lookup(self->reading, &number))) {
+        stream_shutdown(reader);
+        g_cond_wait(&self->released, &self->lock);
+    }
+}
+
+static bool is_copy(IngressLinkReceipts *self, const LinkFrame *frame)
+{
+    if (frame->flags & LINK_FLAG_RESENT) {
+        self->resending = true;
+        take_from_reader(self, frame->sequence);
+    }
+    return self->resending && link_window_has(&self->numbers, frame->sequence);
+}
+
+bool ingress_link_receipts_admit(IngressLinkReceipts *self,
+                                 const LinkFrame *frame, Stream *stream,
+                                 bool *ret_copy, GError **error)
+{
     bool ok;
 
     g_mutex_lock(&self->lock);
-    ok = link_window_receive(&self->numbers, frame->sequence, error) &&
-         check_window(self, frame, error) && check_epoch(self, frame, error) &&
-         count_frame(self, frame, error);
-    if (ok) {
-        self->costs[frame->sequence % LINK_FRAMES_MAX] = cost;
-        self->held += cost;
-    }
+    *ret_copy = is_copy(self, frame);
+    self->dropped_bytes += *ret_copy ? LINK_HEADER_SIZE + frame->length : 0;
+    ok = *ret_copy || admit_new(self, frame, stream, error);
     g_mutex_unlock(&self->lock);
     return ok;
+}
+
+/* With the lock held. */
+static void release(IngressLinkReceipts *self, uint64_t number)
+{
+    g_hash_table_remove(self->reading, &number);
+    g_cond_broadcast(&self->released);
+}
+
+void ingress_link_receipts_abandon(IngressLinkReceipts *self,
+                                   const LinkFrame *frame, const Stream *stream)
+{
+    Epoch *epoch;
+
+    g_mutex_lock(&self->lock);
+    if (g_hash_table_lookup(self->reading, &frame->sequence) == stream) {
+        epoch = get_epoch(self, frame->epoch);
+        if (frame->type == LINK_EPOCH_END) {
+            epoch->end_admitted = false;
+        } else {
+            epoch->admitted--;
+        }
+        self->held -= self->costs[frame->sequence % LINK_FRAMES_MAX];
+        link_window_forget(&self->numbers, frame->sequence);
+        release(self, frame->sequence);
+    }
+    g_mutex_unlock(&self->lock);
+}
+
+uint64_t ingress_link_receipts_get_dropped(IngressLinkReceipts *self)
+{
+    uint64_t bytes;
+
+    g_mutex_lock(&self->lock);
+    bytes = self->dropped_bytes;
+    g_mutex_unlock(&self->lock);
+    return bytes;
 }
 
 /* ---- handing on ------------------------------------------------------------------ */
@@ -275,6 +363,9 @@ static void count_pushed(IngressLinkReceipts *self, uint64_t number)
 bool ingress_link_receipts_push(IngressLinkReceipts *self,
                                 const LinkFrame *frame, Packet *packet)
 {
+    g_mutex_lock(&self->lock);
+    release(self, frame->sequence);
+    g_mutex_unlock(&self->lock);
     packet->sequence = frame->sequence;
     packet->done = on_packet_freed;
     packet->done_data = self;
@@ -294,6 +385,7 @@ bool ingress_link_receipts_epoch_end(IngressLinkReceipts *self,
     bool ok;
 
     g_mutex_lock(&self->lock);
+    release(self, frame->sequence);
     epoch = get_epoch(self, frame->epoch);
     ok = epoch->admitted <= frames;
     if (ok) {

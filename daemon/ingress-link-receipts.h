@@ -24,12 +24,21 @@ void ingress_link_receipts_close(IngressLinkReceipts *self);
 void ingress_link_receipts_unref(IngressLinkReceipts *self);
 
 /*
- * A bulk frame's header came.  Checks number, window and epoch, and counts it.
- * WIRE_ERROR_PROTOCOL: the peer breaks a rule.
+ * A bulk frame's header came on @stream.  Checks number, window and epoch, and
+ * counts it; then it must be pushed, ended or abandoned.  *ret_copy: it has come
+ * before, and is only to be read.  Ends another lane that is still reading the same
+ * number, and waits for that.  WIRE_ERROR_PROTOCOL: the peer breaks a rule.
  */
 bool ingress_link_receipts_admit(IngressLinkReceipts *self,
-                                 const LinkFrame *frame, GError **error)
+                                 const LinkFrame *frame, Stream *stream,
+                                 bool *ret_copy, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+/* The rest of it has not come: takes back that it was admitted on @stream, if it
+ * was and is not pushed. */
+void ingress_link_receipts_abandon(IngressLinkReceipts *self,
+                                   const LinkFrame *frame, const Stream *stream);
+/* Bytes of copies so far. */
+uint64_t ingress_link_receipts_get_dropped(IngressLinkReceipts *self);
 
 /* Push the packet of an admitted frame; it is acknowledged when it is freed.
  * Takes @packet.  False: the migration is over. */

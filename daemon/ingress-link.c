@@ -7,6 +7,10 @@
  * read, then block and offsets against the RAM block list that came over the main
  * lane.  A reader waits for nothing but its peer and, once, for what the main
  * lane tells; that never waits for a bulk lane.
+ *
+ * A lane that breaks off has no consequence: its peer connects it anew, with a higher
+ * generation, and sends again what had not arrived.  What breaks a rule fails the
+ * migration.
  */
 #include "daemon/ingress-link.h"
 
@@ -14,6 +18,7 @@
 
 #include "daemon/ingress-link-receipts.h"
 #include "daemon/link-lane.h"
+#include "daemon/log.h"
 #include "wire/crc32c.h"
 #include "wire/error.h"
 
@@ -25,15 +30,21 @@ typedef struct {
 
     GMutex lock;                /* guards all below; a leaf */
     bool closed;
-    unsigned n_lanes;
-    Stream *streams[LINK_LANES_MAX];    /* owned; NULL: has not come */
-    GThread *threads[LINK_LANES_MAX];
+    unsigned n_lanes;           /* that have come, once or more often */
+    struct {
+        Stream *stream;         /* owned; NULL: has not come */
+        GThread *thread;
+        unsigned generation;
+        bool replacing;         /* the one before has not ended yet */
+    } slots[LINK_LANES_MAX];
 } IngressLink;
 
 typedef struct {
     IngressLink *ingress;
     Stream *stream;             /* lent */
     unsigned number;
+    Stream *old_stream;         /* of the generation before; owned.  NULL: none */
+    GThread *old_thread;
     MultifdGeometry geometry;
     const RamblockTable *ramblocks;     /* NULL until the first PAGES */
     LinkFrame frame;            /* in hand */
@@ -45,8 +56,17 @@ static_assert((int)LINK_PAGES_HEADER_MAX >= (int)MULTIFD_DEVICE_HEADER_SIZE,
 
 /* ---- what goes wrong --------------------------------------------------------- */
 
+/* Always false.  What breaks the connection only ends this lane. */
 static bool fail(Lane *self, GError *error)
 {
+    ingress_link_receipts_abandon(self->ingress->receipts, &self->frame,
+                                  self->stream);
+    if (error->domain == STREAM_ERROR) {
+        log_debug(NULL, "link to %s, bulk lane %u: %s",
+                  stream_get_peer(self->stream), self->number, error->message);
+        g_error_free(error);
+        return false;
+    }
     g_prefix_error(&error, "link to %s, bulk lane %u: ",
                    stream_get_peer(self->stream), self->number);
     exchange_fail(self->ingress->exchange, error);
@@ -55,6 +75,8 @@ static bool fail(Lane *self, GError *error)
 
 static bool reject(Lane *self, GError *error)
 {
+    ingress_link_receipts_abandon(self->ingress->receipts, &self->frame,
+                                  self->stream);
     g_prefix_error(&error, "link to %s, bulk lane %u: frame %" G_GUINT64_FORMAT
                    " (channel %u packet %" G_GUINT64_FORMAT "): ",
                    stream_get_peer(self->stream), self->number,
@@ -62,6 +84,14 @@ static bool reject(Lane *self, GError *error)
                    self->pages.in_packet);
     exchange_reject(self->ingress->exchange, self->pages.in_channel,
                     self->pages.in_packet, error);
+    return false;
+}
+
+/* Always false: the migration is over. */
+static bool give_up(Lane *self)
+{
+    ingress_link_receipts_abandon(self->ingress->receipts, &self->frame,
+                                  self->stream);
     return false;
 }
 
@@ -154,7 +184,8 @@ static Packet *new_page_packet(Lane *self, size_t rest, GError **error)
     packet->header.flags = 0;
     packet->method = self->pages.method;
     packet->in_method = packet->method == METHOD_NONE
-                        ? (MethodId)self->frame.flags : packet->method;
+                        ? (MethodId)(self->frame.flags & ~LINK_FLAG_RESENT)
+                        : packet->method;
     packet->in_channel = self->pages.in_channel;
     packet->in_packet = self->pages.in_packet;
     return g_steal_pointer(&packet);
@@ -172,7 +203,7 @@ static bool handle_pages(Lane *self)
     if (!self->ramblocks) {
         self->ramblocks = exchange_wait_ramblocks(self->ingress->exchange);
         if (!self->ramblocks) {
-            return false;
+            return give_up(self);
         }
     }
     if (!check_said(self, &error) ||
@@ -249,7 +280,7 @@ static bool handle_epoch_end(Lane *self)
 
 /* ---- a lane ------------------------------------------------------------------------ */
 
-static bool read_header(Lane *self, GError **error)
+static bool read_header(Lane *self, bool *ret_copy, GError **error)
 {
     bool eof;
 
@@ -268,7 +299,22 @@ static bool read_header(Lane *self, GError **error)
         return false;
     }
     return ingress_link_receipts_admit(self->ingress->receipts, &self->frame,
-                                       error);
+                                       self->stream, ret_copy, error);
+}
+
+static bool drop_copy(Lane *self)
+{
+    GError *error = NULL;
+
+    for (uint32_t left = self->frame.length; left > 0;) {
+        uint32_t part = MIN(left, sizeof(self->buf));
+
+        if (!read_bytes(self, self->buf, part, &error)) {
+            return fail(self, error);
+        }
+        left -= part;
+    }
+    return true;
 }
 
 /* Once, with the first header in hand: what the main lane tells must have come. */
@@ -284,16 +330,21 @@ static bool wait_multifd(Lane *self)
                                       "got a bulk frame, allowed none in a "
                                       "migration without multifd"));
     }
-    return mode == EXCHANGE_MULTIFD &&
-           exchange_wait_geometry(self->ingress->exchange, &self->geometry);
+    return (mode == EXCHANGE_MULTIFD &&
+            exchange_wait_geometry(self->ingress->exchange, &self->geometry)) ||
+           give_up(self);
 }
 
 static bool handle_frame(Lane *self)
 {
     GError *error = NULL;
+    bool copy = false;
 
-    if (!read_header(self, &error)) {
+    if (!read_header(self, &copy, &error)) {
         return fail(self, error);
+    }
+    if (copy) {
+        return drop_copy(self);
     }
     if (self->geometry.page_size == 0 && !wait_multifd(self)) {
         return false;
@@ -308,51 +359,97 @@ static bool handle_frame(Lane *self)
     }
 }
 
+/* It was shut when this one was taken. */
+static void wait_predecessor(Lane *self)
+{
+    IngressLink *ingress = self->ingress;
+
+    if (!self->old_thread) {
+        return;
+    }
+    g_thread_join(self->old_thread);
+    stream_free(self->old_stream);
+    g_mutex_lock(&ingress->lock);
+    ingress->slots[self->number].replacing = false;
+    g_mutex_unlock(&ingress->lock);
+}
+
 static void *lane_thread(void *data)
 {
     g_autofree Lane *self = data;
 
+    wait_predecessor(self);
     while (handle_frame(self)) {
     }
     return NULL;
 }
 
-static bool check_take(const IngressLink *self, unsigned lane, GError **error)
+static bool refuse_lane(unsigned lane, const char *why, GError **error)
+{
+    g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL, "bulk lane %u: %s", lane,
+                why);
+    return false;
+}
+
+static bool check_take(const IngressLink *self, unsigned lane,
+                       unsigned generation, GError **error)
 {
     if (self->closed) {
         g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
                     "the migration is over");
         return false;
     }
-    if (lane >= LINK_LANES_MAX || self->streams[lane]) {
-        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
-                    "bulk lane %u: %s", lane, lane >= LINK_LANES_MAX
-                    ? "allowed 0 to 63" : "is there already");
-        return false;
+    if (lane >= LINK_LANES_MAX) {
+        return refuse_lane(lane, "allowed 0 to 63", error);
+    }
+    if (self->slots[lane].stream && generation <= self->slots[lane].generation) {
+        return refuse_lane(lane, "is there already", error);
+    }
+    if (self->slots[lane].replacing) {
+        return refuse_lane(lane, "the one before it has not ended yet", error);
     }
     return true;
 }
 
+static void start_lane(IngressLink *self, Stream *stream, unsigned lane,
+                       unsigned generation)
+{
+    Lane *reader = g_new0(Lane, 1);
+
+    reader->ingress = self;
+    reader->stream = stream;
+    reader->number = lane;
+    reader->old_stream = self->slots[lane].stream;
+    reader->old_thread = self->slots[lane].thread;
+    if (reader->old_stream) {
+        stream_shutdown(reader->old_stream);
+        self->slots[lane].replacing = true;
+    } else {
+        self->n_lanes++;
+    }
+    self->slots[lane].stream = stream;
+    self->slots[lane].generation = generation;
+    self->slots[lane].thread = g_thread_new("in-lane", lane_thread, reader);
+}
+
 bool ingress_link_take(Ingress *ingress, Stream *stream, unsigned lane,
-                       GError **error)
+                       unsigned generation, GError **error)
 {
     IngressLink *self = (IngressLink *)ingress;
     bool ok;
 
     g_mutex_lock(&self->lock);
-    ok = check_take(self, lane, error);
+    ok = check_take(self, lane, generation, error);
     if (ok) {
-        Lane *reader = g_new0(Lane, 1);
-
-        reader->ingress = self;
-        reader->stream = stream;
-        reader->number = lane;
-        self->streams[lane] = stream;
-        self->threads[lane] = g_thread_new("in-lane", lane_thread, reader);
-        self->n_lanes++;
+        start_lane(self, stream, lane, generation);
     }
     g_mutex_unlock(&self->lock);
     return ok;
+}
+
+uint64_t ingress_link_get_dropped(Ingress *ingress)
+{
+    return ingress_link_receipts_get_dropped(((IngressLink *)ingress)->receipts);
 }
 
 unsigned ingress_link_get_lanes(Ingress *ingress)
@@ -375,8 +472,8 @@ static void shutdown_ingress(Ingress *ingress)
     g_mutex_lock(&self->lock);
     self->closed = true;
     for (unsigned i = 0; i < LINK_LANES_MAX; i++) {
-        if (self->streams[i]) {
-            stream_shutdown(self->streams[i]);
+        if (self->slots[i].stream) {
+            stream_shutdown(self->slots[i].stream);
         }
     }
     g_mutex_unlock(&self->lock);
@@ -388,10 +485,10 @@ static void free_ingress(Ingress *ingress)
 
     /* Closed, so nobody adds to these any more. */
     for (unsigned i = 0; i < LINK_LANES_MAX; i++) {
-        if (self->threads[i]) {
-            g_thread_join(self->threads[i]);
+        if (self->slots[i].thread) {
+            g_thread_join(self->slots[i].thread);
         }
-        stream_free(self->streams[i]);
+        stream_free(self->slots[i].stream);
     }
     ingress_link_receipts_close(self->receipts);
     ingress_link_receipts_unref(self->receipts);

@@ -18,11 +18,15 @@ typedef struct {
 Ingress *ingress_link_new(const IngressLinkSetup *setup);
 
 /*
- * A bulk lane, hellos done.  Takes @stream on success; fails when the number is
- * taken or the migration is over.  Any thread.
+ * A bulk lane, hellos done.  Takes @stream on success, and replaces the lane of that
+ * number if @generation is higher; fails when it is not, or the migration is over.
+ * Any thread.
  */
 bool ingress_link_take(Ingress *ingress, Stream *stream, unsigned lane,
-                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
+                       unsigned generation, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+/* Bytes that came again in vain. */
+uint64_t ingress_link_get_dropped(Ingress *ingress);
 
 /* Number of lanes that have come. */
 unsigned ingress_link_get_lanes(Ingress *ingress);

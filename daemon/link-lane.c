@@ -15,6 +15,8 @@ enum {
     PIECES_MAX = 8,                 /* of one frame, with the header */
     UNSENT_MAX = 256 * 1024,        /* bytes that wait in the kernel, not sent */
     KEEPALIVE_PROBES = 3,
+    RETRY_MIN_MS = 50,
+    RETRY_MAX_MS = 1000,            /* between the beginnings of two attempts */
     RTO_MAX_MS = 1000,              /* the least that the kernel takes */
 };
 
@@ -363,6 +365,15 @@ Stream *link_lane_connect(const ConfigPeer *peer, TlsCredentials *credentials,
         return NULL;
     }
     return g_steal_pointer(&stream);
+}
+
+/* Not all at once when many lanes come back: a quarter more or less. */
+int64_t link_lane_get_retry_us(unsigned attempt)
+{
+    unsigned ms = RETRY_MIN_MS << MIN(attempt, 5);
+
+    ms = MIN(ms, RETRY_MAX_MS * 4 / 5);
+    return g_random_int_range(ms * 3 / 4, ms * 5 / 4 + 1) * 1000LL;
 }
 
 /* What is no TCP socket takes none of these, and needs none. */

@@ -41,6 +41,10 @@ Stream *link_lane_connect(const ConfigPeer *peer, TlsCredentials *credentials,
                           char **ret_daemon, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
+/* From the beginning of an attempt to connect anew to that of the next, after
+ * @attempt failures: more each time, a second at most, with jitter. */
+int64_t link_lane_get_retry_us(unsigned attempt);
+
 /* The accepting end, after TLS: read and check the hello; then answer it. */
 bool link_lane_read_hello(Stream *stream, LinkHello *ret, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;

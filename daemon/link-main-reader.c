@@ -89,12 +89,13 @@ static bool check_place(const LinkMainIn *in, const LinkFrame *frame,
     if (in->end_seen || (in->ended && end > in->received)) {
         return refuse_stream(frame, "after the end of that stream", error);
     }
-    if (frame->sequence != in->cursor) {
+    /* What of it we had and have acknowledged meanwhile does not come again. */
+    if (frame->sequence < in->cursor || frame->sequence > in->received) {
         g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
                     "got a %s frame with offset %" G_GUINT64_FORMAT
                     ", expected %" G_GUINT64_FORMAT,
                     link_frame_type_name(frame->type), frame->sequence,
-                    in->cursor);
+                    in->received);
         return false;
     }
     if ((frame->flags & LINK_FLAG_END) && end < in->received) {
@@ -145,12 +146,12 @@ static LinkMainIn *check_stream(LinkMain *self, const LinkFrame *frame,
            check_window(self, in, frame, error) ? in : NULL;
 }
 
-/* What is new of the @len bytes that have come. */
-static bool push_new(LinkMain *self, LinkMainIn *in, size_t len)
+/* What is new of the @len bytes that have come, from offset @from on. */
+static bool push_new(LinkMain *self, LinkMainIn *in, uint64_t from, size_t len)
 {
-    size_t had = MIN(in->received - in->cursor, len);
+    size_t had = MIN(in->received - from, len);
 
-    in->cursor += len;
+    in->cursor = from + len;
     if (len == had) {
         return true;
     }
@@ -172,7 +173,7 @@ static bool handle_stream(LinkMain *self, const LinkFrame *frame,
     g_mutex_lock(&self->lock);
     self->heard = true;
     g_mutex_unlock(&self->lock);
-    pushed = push_new(self, in, frame->length);
+    pushed = push_new(self, in, frame->sequence, frame->length);
     in->end_seen = frame->flags & LINK_FLAG_END;
     ends = in->end_seen && !in->ended;
     in->ended |= in->end_seen;

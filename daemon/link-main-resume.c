@@ -16,10 +16,7 @@
 #include "daemon/link-lane.h"
 #include "wire/error.h"
 
-enum {
-    RETRY_MIN_MS = 50,
-    RETRY_MAX_MS = 1000,    /* between the beginnings of two attempts */
-};
+enum { CONNECT_MIN_MS = 50 };
 
 void link_main_mark_down(LinkMain *self, GError *error)
 {
@@ -160,15 +157,6 @@ static Stream *wait_handed(LinkMain *self)
     return stream;
 }
 
-/* Not all at once when many lanes come back: a quarter more or less. */
-static int64_t get_pause_us(unsigned attempt)
-{
-    unsigned ms = RETRY_MIN_MS << MIN(attempt, 5);
-
-    ms = MIN(ms, RETRY_MAX_MS * 4 / 5);
-    return g_random_int_range(ms * 3 / 4, ms * 5 / 4 + 1) * 1000LL;
-}
-
 /* Until the next attempt is due; false: there is none. */
 static bool pause_until(LinkMain *self, int64_t due_us)
 {
@@ -201,7 +189,7 @@ static unsigned get_left_ms(LinkMain *self)
     g_mutex_lock(&self->lock);
     left_us = get_deadline(self) - g_get_monotonic_time();
     g_mutex_unlock(&self->lock);
-    return CLAMP(left_us / 1000, RETRY_MIN_MS, G_MAXINT);
+    return CLAMP(left_us / 1000, CONNECT_MIN_MS, G_MAXINT);
 }
 
 /* A host that answers that nobody listens has no such daemon any more; but give it
@@ -209,7 +197,14 @@ static unsigned get_left_ms(LinkMain *self)
 static bool is_gone(LinkMain *self, const GError *error, int64_t *refused_since_us)
 {
     int64_t now_us = g_get_monotonic_time();
+    bool patient;
 
+    g_mutex_lock(&self->lock);
+    patient = self->budget_ms == LINK_MAIN_FOREVER;
+    g_mutex_unlock(&self->lock);
+    if (patient) {
+        return false;
+    }
     if (!g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CONNECTION_REFUSED)) {
         *refused_since_us = 0;
         return link_lane_is_unknown(error);
@@ -227,7 +222,7 @@ static Stream *connect_again(LinkMain *self, GError **error)
         g_autoptr(GError) cause = NULL;
         Stream *stream;
 
-        due_us = g_get_monotonic_time() + get_pause_us(attempt);
+        due_us = g_get_monotonic_time() + link_lane_get_retry_us(attempt);
         stream = self->connect(next_generation(self), get_left_ms(self),
                                self->cancellable, self->data, &cause);
         if (stream) {

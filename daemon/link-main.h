@@ -81,6 +81,9 @@ typedef struct {
  */
 void link_main_attach(LinkMain *self, const LinkMainFlow *flow);
 
+/* Not even a peer that has let go of the migration ends the wait. */
+#define LINK_MAIN_FOREVER G_MAXUINT
+
 /*
  * How long it waits for a new connection, once attached; it counts for an outage
  * under way too.  0, as at first: what breaks the connection ends the lane.  The

@@ -7,6 +7,7 @@
  */
 #include "daemon/migration-private.h"
 
+#include "daemon/migration-outage.h"
 #include "daemon/registry.h"
 #include "daemon/uuid.h"
 
@@ -267,6 +268,7 @@ Flow migration_follow(Migration *self, const Message *message, GError **error)
     } else if (message->kind == MESSAGE_EXCHANGE) {
         handle_exchange_event(self, message->event);
     }
+    migration_outage_check(self);
     check_idle(self);
     check_main(self);
     return migration_judge_flow(self, error);

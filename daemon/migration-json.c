@@ -14,8 +14,8 @@ static const char *const role_names[] = {
     [MIGRATION_RELAY] = "relay",
 };
 
-static void add_channel(JsonArray *list, unsigned number, uint64_t packets,
-                        uint64_t bytes, uint64_t syncs)
+static JsonObject *add_channel(JsonArray *list, unsigned number,
+                               uint64_t packets, uint64_t bytes, uint64_t syncs)
 {
     JsonObject *entry = json_object_new();
 
@@ -24,6 +24,7 @@ static void add_channel(JsonArray *list, unsigned number, uint64_t packets,
     json_object_set_int_member(entry, "bytes", bytes);
     json_object_set_int_member(entry, "syncs", syncs);
     json_array_add_object_element(list, entry);
+    return entry;
 }
 
 static JsonArray *channels_to_json(const ExchangeChannel *channels, unsigned n)
@@ -44,7 +45,12 @@ static JsonArray *lanes_to_json(Egress *egress, uint64_t syncs)
     JsonArray *list = json_array_new();
 
     for (unsigned i = 0; i < n; i++) {
-        add_channel(list, i, lanes[i].frames, lanes[i].bytes, syncs);
+        JsonObject *entry = add_channel(list, i, lanes[i].frames,
+                                        lanes[i].bytes, syncs);
+
+        json_object_set_boolean_member(entry, "up", lanes[i].up);
+        json_object_set_int_member(entry, "resumes", lanes[i].resumes);
+        json_object_set_int_member(entry, "resent", lanes[i].resent);
     }
     return list;
 }
@@ -105,6 +111,43 @@ static uint64_t sum_bytes(const ExchangeChannel *channels)
     return bytes;
 }
 
+static unsigned count_lanes_up(Egress *egress)
+{
+    EgressLinkLane lanes[LINK_LANES_MAX];
+    unsigned n = egress_link_get_lanes(egress, lanes, LINK_LANES_MAX), up = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        up += lanes[i].up;
+    }
+    return up;
+}
+
+/* With a link only. */
+static JsonObject *link_to_json(const Migration *self)
+{
+    JsonObject *ret;
+    LinkMainOutage outage;
+    uint64_t resent;
+
+    link_main_get_outage(self->link, &outage);
+    resent = outage.resent_bytes;
+    ret = json_object_new();
+    json_object_set_string_member(ret, "state", outage.down ? "down" : "up");
+    if (outage.down) {
+        json_object_set_int_member(ret, "down-ms", outage.down_ms);
+        if (outage.budget_ms != LINK_MAIN_FOREVER) {
+            json_object_set_int_member(ret, "budget-ms", outage.budget_ms);
+        }
+    }
+    json_object_set_int_member(ret, "resumes", outage.resumes);
+    if (self->role == MIGRATION_SOURCE && self->egress) {
+        json_object_set_int_member(ret, "lanes-up", count_lanes_up(self->egress));
+        resent += egress_link_get_resent_bytes(self->egress);
+    }
+    json_object_set_int_member(ret, "resent-bytes", resent);
+    return ret;
+}
+
 /* What only the parts know. */
 static void add_parts(const Migration *self, JsonObject *ret)
 {
@@ -135,6 +178,9 @@ static void add_parts(const Migration *self, JsonObject *ret)
     json_object_set_array_member(ret, "channels-out", is_link(self->egress)
         ? lanes_to_json(self->egress, now->epochs)
         : channels_to_json(now->out, now->channels_out));
+    if (self->link) {
+        json_object_set_object_member(ret, "link", link_to_json(self));
+    }
     if (self->link && link_main_get_rtt_us(self->link) > 0) {
         json_object_set_double_member(ret, "rtt-ms",
                                       link_main_get_rtt_us(self->link) / 1000.0);

@@ -3,9 +3,17 @@
 
 #include "daemon/egress-link.h"
 #include "daemon/link-lane.h"
+#include "daemon/migration-outage.h"
 #include "qmp/message.h"
 
-enum { CONTROL_WAITING_MAX = 64 };
+enum {
+    CONTROL_WAITING_MAX = 64,
+    /* An attempt to connect anew is short, so that the link's return is noticed; but
+     * now and then longer, for a line with a long way. */
+    RETRY_MS = 1000,
+    RETRY_LONG_MS = 3000,
+    RETRY_LONG_EVERY = 4,
+};
 
 /* See migration_queue_memory(). */
 static const uint64_t QUANTA = 20;
@@ -64,6 +72,64 @@ static void post_control(JsonObject *object, void *data)
     migration_post(data, message);
 }
 
+/* ---- lanes ------------------------------------------------------------------------------ */
+
+/* @hello's daemon and migration are filled in. */
+static Stream *connect_lane(Migration *self, LinkHello hello,
+                            const ConfigTimeouts *timeouts,
+                            GCancellable *cancellable, GError **error)
+{
+    g_autoptr(TlsCredentials) credentials =
+        daemon_get_link_credentials(self->daemon, error);
+
+    if (!credentials) {
+        return NULL;
+    }
+    hello.version = LINK_VERSION;
+    g_strlcpy(hello.daemon, self->config->name, sizeof(hello.daemon));
+    g_strlcpy(hello.migration, self->id, sizeof(hello.migration));
+    return link_lane_connect(self->peer, credentials, timeouts, &hello,
+                             cancellable, NULL, error);
+}
+
+/* What an attempt to connect anew may take. */
+static ConfigTimeouts get_retry_timeouts(const Migration *self,
+                                         unsigned generation, unsigned limit_ms)
+{
+    ConfigTimeouts timeouts = self->config->timeouts;
+    unsigned long_ms = MIN(limit_ms, RETRY_LONG_MS);
+
+    timeouts.connect_ms = MIN(timeouts.connect_ms,
+                              generation % RETRY_LONG_EVERY == 0
+                              ? long_ms : MIN(limit_ms, RETRY_MS));
+    timeouts.handshake_ms = MIN(timeouts.handshake_ms, long_ms);
+    return timeouts;
+}
+
+static Stream *reconnect_main(unsigned generation, unsigned timeout_ms,
+                              GCancellable *cancellable, void *data,
+                              GError **error)
+{
+    Migration *self = data;
+    ConfigTimeouts timeouts = get_retry_timeouts(self, generation, timeout_ms);
+    LinkHello hello = { .role = LINK_ROLE_MAIN, .resume = true,
+                        .generation = generation };
+
+    return connect_lane(self, hello, &timeouts, cancellable, error);
+}
+
+static Stream *reconnect_bulk(unsigned lane, unsigned generation,
+                              GCancellable *cancellable, void *data,
+                              GError **error)
+{
+    Migration *self = data;
+    ConfigTimeouts timeouts = get_retry_timeouts(self, generation, RETRY_LONG_MS);
+    LinkHello hello = { .role = LINK_ROLE_BULK, .lane = lane,
+                        .generation = generation };
+
+    return connect_lane(self, hello, &timeouts, cancellable, error);
+}
+
 static void make_main(Migration *self, Stream *stream, bool source_side)
 {
     LinkMainSetup setup = {
@@ -71,34 +137,17 @@ static void make_main(Migration *self, Stream *stream, bool source_side)
         .source_side = source_side,
         .dead_ms = self->config->timeouts.link_dead_ms,
         .handler = post_control,
+        .connect = source_side ? reconnect_main : NULL,
+        .outage_handler = migration_outage_note,
         .data = self,
     };
 
-    link_lane_tune(stream, self->config->timeouts.link_dead_ms);
     migration_set_link(self, link_main_new(&setup));
 }
 
 void migration_link_take_main(Migration *self, Stream *stream)
 {
     make_main(self, stream, false);
-}
-
-/* ---- lanes ------------------------------------------------------------------------------ */
-
-static Stream *connect_lane(Migration *self, LinkRole role, unsigned lane,
-                            GError **error)
-{
-    g_autoptr(TlsCredentials) credentials =
-        daemon_get_link_credentials(self->daemon, error);
-    LinkHello hello = { .version = LINK_VERSION, .role = role, .lane = lane };
-
-    if (!credentials) {
-        return NULL;
-    }
-    g_strlcpy(hello.daemon, self->config->name, sizeof(hello.daemon));
-    g_strlcpy(hello.migration, self->id, sizeof(hello.migration));
-    return link_lane_connect(self->peer, credentials, &self->config->timeouts,
-                             &hello, self->cancellable, NULL, error);
 }
 
 typedef struct {
@@ -113,12 +162,11 @@ static void *connect_thread(void *data)
 {
     Connecting *self = data;
 
-    self->stream = connect_lane(self->migration, LINK_ROLE_BULK, self->lane,
-                                &self->error);
-    if (self->stream) {
-        link_lane_tune(self->stream,
-                       self->migration->config->timeouts.link_dead_ms);
-    }
+    LinkHello hello = { .role = LINK_ROLE_BULK, .lane = self->lane };
+
+    self->stream = connect_lane(self->migration, hello,
+                                &self->migration->config->timeouts,
+                                self->migration->cancellable, &self->error);
     return NULL;
 }
 
@@ -220,12 +268,15 @@ bool migration_link_prepare(Migration *self, unsigned lanes,
                             GError **error)
 {
     g_autoptr(JsonObject) answer = NULL;
+    LinkHello hello = { .role = LINK_ROLE_MAIN };
     Stream *stream;
 
     json_object_set_int_member(arguments, "return-window",
                                MIGRATION_RETURN_WINDOW);
     json_object_set_int_member(arguments, "lanes", lanes);
-    stream = connect_lane(self, LINK_ROLE_MAIN, 0, error);
+    migration_outage_tell(self, arguments);
+    stream = connect_lane(self, hello, &self->config->timeouts,
+                          self->cancellable, error);
     if (!stream) {
         json_object_unref(arguments);
         g_prefix_error(error, "peer %s: ", self->peer->name);
@@ -243,10 +294,16 @@ bool migration_link_prepare(Migration *self, unsigned lanes,
     return true;
 }
 
-/* What of our share may be kept of the main stream until it is acknowledged. */
+/* What of our share is for what the peer has not acknowledged yet; the rest is for
+ * what waits to be sent, and for decoding what the source QEMU has packed. */
+static uint64_t get_bulk_window(const Migration *self)
+{
+    return self->memory / 8 * 3;
+}
+
 static uint64_t get_main_window(const Migration *self)
 {
-    return MIN(self->memory / 8, (uint64_t)MIGRATION_MAIN_WINDOW);
+    return MIN(self->memory / 16, (uint64_t)MIGRATION_MAIN_WINDOW);
 }
 
 bool migration_link_open(Migration *self, unsigned lanes,
@@ -255,10 +312,11 @@ bool migration_link_open(Migration *self, unsigned lanes,
     EgressLinkSetup setup = {
         .exchange = self->exchange,
         .main = self->link,
-        .window = grant->window,
+        .window = MIN(grant->window, get_bulk_window(self)),
         .limiter = self->limiter,
+        .connect = reconnect_bulk,
+        .connect_data = self,
     };
-
     LinkMainFlow flow = {
         .exchange = self->exchange,
         .limiter = self->limiter,
@@ -271,8 +329,14 @@ bool migration_link_open(Migration *self, unsigned lanes,
         g_prefix_error(error, "peer %s: ", self->peer->name);
         return false;
     }
+    /* If that fails, it is the exchange that does. */
+    if (!exchange_charge(self->exchange, setup.window + flow.send_window,
+                         "what the peer has not acknowledged")) {
+        log_debug(NULL, "no room for the window");
+    }
     link_main_attach(self->link, &flow);
     migration_set_egress(self, egress_link_new(&setup));
+    migration_outage_check(self);
     return true;
 }
 
@@ -303,9 +367,10 @@ JsonObject *migration_link_ask(Migration *self, const char *name,
 uint64_t migration_queue_memory(Migration *self)
 {
     uint64_t quantum = limiter_get_quantum(self->limiter);  /* 2.5 ms */
+    uint64_t queue = quantum > QUEUE_MAX / QUANTA ? QUEUE_MAX
+                                                  : MAX(quantum * QUANTA, QUEUE_MIN);
 
-    return quantum > QUEUE_MAX / QUANTA ? QUEUE_MAX
-                                        : MAX(quantum * QUANTA, QUEUE_MIN);
+    return MIN(queue, self->memory / 4);
 }
 
 /* ---- abort ---------------------------------------------------------------------------- */

@@ -682,6 +682,7 @@ static bool run(Migration *migration, void *data, GError **error)
     bool ok;
 
     self->migration = migration;
+    migration->safe_handover = self->handover == HANDOVER_SAFE;
     ok = begin(self, error) && follow(self, error) && hand_over(self, error);
     if (ok) {
         migration_wait_source_closed(migration);

@@ -87,6 +87,10 @@ struct Migration {
     uint64_t idle_activity;         /* the last seen, and since when */
     int64_t idle_since_us;
     int64_t flow_start_us;
+    bool safe_handover;             /* the destination starts the guest only when
+                                       this side's driver says so */
+    bool stuck_warned;
+    unsigned told_outage_ms, told_outage_postcopy_ms;   /* by the source's side */
 
     GMutex lock;                    /* guards all below, and changes of the above */
     GCond ended;

@@ -9,7 +9,9 @@
 #include "daemon/migration-target.h"
 
 #include "daemon/ingress-link.h"
+#include "daemon/link-lane.h"
 #include "daemon/migration-link.h"
+#include "daemon/migration-outage.h"
 #include "daemon/migration-tunnel.h"
 #include "daemon/registry.h"
 #include "daemon/target-qemu.h"
@@ -62,6 +64,7 @@ static void begin_flow(Target *self, uint64_t return_window)
     migration_set_ingress(migration, ingress_link_new(&ingress));
     flow.exchange = migration->exchange;
     link_main_attach(migration->link, &flow);
+    migration_outage_check(migration);
     migration_begin_flow(migration);
 }
 
@@ -120,6 +123,7 @@ static bool prepare_kind(Target *self, JsonObject *args, unsigned *ret_channels,
                     "prepare: 'return-window' is missing");
         return false;
     }
+    migration_outage_learn(self->migration, args);
     if (g_strcmp0(kind, "tunnel") == 0) {
         return prepare_tunnel(self, args, return_window, ret_channels, error);
     }
@@ -459,6 +463,18 @@ static void note_late_abort(Target *self, JsonObject *message)
     }
 }
 
+/* Time without a link does not count. */
+static void check_outage(Target *self, int64_t *deadline_us)
+{
+    LinkMainOutage outage;
+
+    migration_outage_check(self->migration);
+    link_main_get_outage(self->migration->link, &outage);
+    if (outage.down) {
+        *deadline_us = g_get_monotonic_time() + FINISH_MS * 1000LL;
+    }
+}
+
 /* The destination has the guest; now the source side has something to ask. */
 static bool wait_finished(Target *self, GError **error)
 {
@@ -468,6 +484,7 @@ static bool wait_finished(Target *self, GError **error)
            g_get_monotonic_time() < deadline_us) {
         g_autoptr(Message) message = migration_wait(self->migration, TICK_MS);
 
+        check_outage(self, &deadline_us);
         self->link_ended |= message->kind == MESSAGE_LINK_ENDED;
         if (message->kind == MESSAGE_CONTROL) {
             note_late_abort(self, message->object);
@@ -568,12 +585,52 @@ static bool take_main_lane(Daemon *daemon, Stream **stream,
     return true;
 }
 
+/* To a stranger it is unknown too: a peer learns nothing of others' migrations. */
+static GError *unknown_error(Daemon *daemon, const LinkHello *hello,
+                             const ConfigPeer *peer)
+{
+    g_autoptr(Migration) ended = registry_find(daemon->registry,
+                                               hello->migration);
+    g_autofree char *end = ended ? migration_describe_end(ended, peer) : NULL;
+
+    return link_lane_unknown_error("there is no migration %s here%s%s",
+                                   hello->migration, end ? " any more: " : "",
+                                   end ? end : "");
+}
+
+/* The connection of a main lane has broken, and this is the next. */
+static bool resume_main_lane(Daemon *daemon, Stream **stream,
+                             const LinkHello *hello, const ConfigPeer *peer,
+                             GError **error)
+{
+    g_autoptr(Migration) migration =
+        registry_find_destination(daemon->registry, hello->migration);
+    g_autoptr(GError) refusal = NULL;
+
+    if (!migration ||
+        !migration_check_main(migration, hello->generation, peer, &refusal)) {
+        if (!refusal ||
+            g_error_matches(refusal, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED)) {
+            g_clear_error(&refusal);
+            refusal = unknown_error(daemon, hello, peer);
+        }
+        g_propagate_error(error, g_steal_pointer(&refusal));
+        return false;
+    }
+    return link_lane_accept(*stream, daemon->config->name, error) &&
+           migration_take_main(migration, stream, hello->generation, peer,
+                               error);
+}
+
 bool migration_target_take_lane(Daemon *daemon, Stream **stream,
                                 const LinkHello *hello, const ConfigPeer *peer,
                                 GError **error)
 {
     g_autoptr(Migration) migration = NULL;
 
+    if (hello->role == LINK_ROLE_MAIN && hello->resume) {
+        return resume_main_lane(daemon, stream, hello, peer, error);
+    }
     if (hello->role == LINK_ROLE_MAIN) {
         return take_main_lane(daemon, stream, hello, peer, error);
     }
@@ -586,5 +643,6 @@ bool migration_target_take_lane(Daemon *daemon, Stream **stream,
     }
     return migration_check_lane(migration, hello->lane, peer, error) &&
            link_lane_accept(*stream, daemon->config->name, error) &&
-           migration_take_lane(migration, stream, hello->lane, peer, error);
+           migration_take_lane(migration, stream, hello->lane,
+                               hello->generation, peer, error);
 }

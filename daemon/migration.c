@@ -365,13 +365,52 @@ bool migration_check_lane(Migration *self, unsigned lane,
 }
 
 bool migration_take_lane(Migration *self, Stream **stream, unsigned lane,
-                         const ConfigPeer *peer, GError **error)
+                         unsigned generation, const ConfigPeer *peer,
+                         GError **error)
 {
     bool ok;
 
     g_mutex_lock(&self->lock);
     ok = check_lane_locked(self, lane, peer, error) &&
-         ingress_link_take(self->ingress, *stream, lane, error);
+         ingress_link_take(self->ingress, *stream, lane, generation, error);
+    if (ok) {
+        *stream = NULL;
+    }
+    g_mutex_unlock(&self->lock);
+    return ok;
+}
+
+static bool check_main_locked(const Migration *self, const ConfigPeer *peer,
+                              GError **error)
+{
+    if (peer == self->peer && self->role == MIGRATION_DESTINATION && self->link) {
+        return true;
+    }
+    g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
+                "no migration %s of this peer is to be resumed", self->id);
+    return false;
+}
+
+bool migration_check_main(Migration *self, unsigned generation,
+                          const ConfigPeer *peer, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    ok = check_main_locked(self, peer, error) &&
+         link_main_check_take(self->link, generation, error);
+    g_mutex_unlock(&self->lock);
+    return ok;
+}
+
+bool migration_take_main(Migration *self, Stream **stream, unsigned generation,
+                         const ConfigPeer *peer, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    ok = check_main_locked(self, peer, error) &&
+         link_main_take(self->link, *stream, generation, error);
     if (ok) {
         *stream = NULL;
     }
@@ -652,6 +691,20 @@ MigrationState migration_get_state(Migration *self)
     state = self->state;
     g_mutex_unlock(&self->lock);
     return state;
+}
+
+char *migration_describe_end(Migration *self, const ConfigPeer *peer)
+{
+    char *text = NULL;
+
+    g_mutex_lock(&self->lock);
+    if (self->peer == peer && migration_state_is_final(self->state)) {
+        text = g_strdup_printf("%s%s%s", state_names[self->state],
+                               self->error ? ": " : "",
+                               self->error ? self->error->message : "");
+    }
+    g_mutex_unlock(&self->lock);
+    return text;
 }
 
 /* ---- life ---------------------------------------------------------------------- */

@@ -96,6 +96,9 @@ bool migration_set_weight(Migration *self, unsigned weight, GError **error);
 const char *migration_get_id(const Migration *self);
 MigrationState migration_get_state(Migration *self);
 
+/* How it ended, for @peer, which was its other end; NULL: it has not, or was not.
+ * g_free(). */
+char *migration_describe_end(Migration *self, const ConfigPeer *peer);
 /* As query-migrations has it. */
 JsonObject *migration_to_json(Migration *self);
 /* The recording of its headers, lent; see daemon/recorder.h. */
@@ -120,6 +123,14 @@ bool migration_check_lane(Migration *self, unsigned lane,
     G_GNUC_WARN_UNUSED_RESULT;
 /* Takes *stream on success, and sets it to NULL. */
 bool migration_take_lane(Migration *self, Stream **stream, unsigned lane,
+                         unsigned generation, const ConfigPeer *peer,
+                         GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+/* The same for a main lane that goes on. */
+bool migration_check_main(Migration *self, unsigned generation,
+                          const ConfigPeer *peer, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+bool migration_take_main(Migration *self, Stream **stream, unsigned generation,
                          const ConfigPeer *peer, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 /* False once its source or its destination has gone, or it has failed: a new

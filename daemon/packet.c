@@ -87,6 +87,7 @@ Packet *packet_new(PacketPool *pool, PacketKind kind, uint32_t payload_len)
         .payload_len = payload_len,
         .pool = packet_pool_ref(pool),
     };
+    g_atomic_ref_count_init(&self->refs);
     self->capacity = get_capacity(payload_len);
     if (is_pooled(self->capacity)) {
         self->payload = pool_get(pool);
@@ -96,9 +97,15 @@ Packet *packet_new(PacketPool *pool, PacketKind kind, uint32_t payload_len)
     return self;
 }
 
+Packet *packet_ref(Packet *self)
+{
+    g_atomic_ref_count_inc(&self->refs);
+    return self;
+}
+
 void packet_free(Packet *self)
 {
-    if (!self) {
+    if (!self || !g_atomic_ref_count_dec(&self->refs)) {
         return;
     }
     if (self->done) {

@@ -50,6 +50,7 @@ struct Packet {
     void *done_data;
 
     /* Private. */
+    gatomicrefcount refs;
     PacketPool *pool;
     uint32_t capacity;
 };
@@ -57,6 +58,9 @@ struct Packet {
 /* A packet with room for @payload_len bytes; the header is cleared but for the
  * offsets.  @payload_len has been checked against a limit by the caller. */
 Packet *packet_new(PacketPool *pool, PacketKind kind, uint32_t payload_len);
+/* One more who must call packet_free(): only the last call frees it.  Nobody changes
+ * it any more then. */
+Packet *packet_ref(Packet *self);
 void packet_free(Packet *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Packet, packet_free)
 

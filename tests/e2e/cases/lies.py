@@ -23,7 +23,7 @@ def without(key):
 
 
 def ack(bulk=0, main=0):
-    return b''.join(n.to_bytes(8, 'big') for n in (bulk, main, 0))
+    return b''.join(n.to_bytes(8, 'big') for n in (bulk, main, 0, 0, 0))
 
 
 def drip(lane):

@@ -13,6 +13,11 @@ NEEDS = ['daemon', 'certtool']
 OTHER_UUID = 'deadbeef-1234-4abc-8def-001122334455'
 
 
+# How long a broken link is waited for, where that is not what is tested.
+TIMEOUTS = {'link-dead': '1s'}
+OUTAGE = {'outage': '1s', 'outage-switchover': '1s'}
+
+
 def migrate_words(n=4, w=4, k=2):
     return ['migrate', 'web1', '--to', 'dc2', '--channels', n, '--lanes', w,
             '--destination-channels', k]
@@ -122,7 +127,9 @@ def killed(t, who):
     def through(address):
         relays.append(Relay(t, address))
         return relays[0].address
-    sites = Sites(t, src, dst, dc1={'peer dc2': {'rate': '40mbit'}}, through=through)
+    sites = Sites(t, src, dst, through=through,
+                  dc1={'timeouts': TIMEOUTS, 'peer dc2': {'rate': '40mbit', **OUTAGE}},
+                  dc2={'timeouts': TIMEOUTS, 'peer dc1': OUTAGE})
     migration = sites.client.start(*migrate_words())
     migration.may_be_dead = True
     src.wait_transferred(4 << 20)
@@ -141,7 +148,9 @@ def killed(t, who):
     check(migration.wait_exit(15) != 0, 'the client says that it worked')
     for name, daemon in sites.daemons.items():
         if name != who:
-            wait_for(lambda d=daemon: not d.migrations_active(), name + ' to end it', 2)
+            # The destination's waits for longer than the source's may.
+            wait_for(lambda d=daemon: not d.migrations_active(), name + ' to end it',
+                     10 if name == 'dc2' else 2)
 
 
 def started(t, src, dst, **more):
@@ -219,7 +228,7 @@ def put_back(t, what):
     def through(address):
         relays.append(Relay(t, address))
         return relays[0].address
-    dc1 = {'peer dc2': {'rate': '40mbit'}}
+    dc1 = {'peer dc2': {'rate': '40mbit', **OUTAGE}}
     if what == 'refusal':
         dc1['vm web1'] = {'uuid': OTHER_UUID}
     sites, before = started(t, src, dst, through=through, dc1=dc1)
@@ -230,8 +239,13 @@ def put_back(t, what):
     if what == 'cancel':
         sites.client.json('cancel', 'web1')
     elif what == 'link-failure':
+        relays[0].refuse = True
         relays[0].cut(reset=True)
     check(client.wait_exit(10) != 0, 'the client says that it worked')
+    if what == 'link-failure':
+        # The destination's daemon waits for longer: 1 s, twice link-dead, and 2 s.
+        wait_for(lambda: not sites.dc2.migrations_active(), 'dc2 to end it', 16)
+        dst.expect_failed_incoming()
     assert_put_back(src, dst, before)
     assert_runs_at(src, dst)
 

@@ -108,8 +108,8 @@ def idle(t, how, slow):
 
 def slow_sites(t, src, dst, dead='2s', **more):
     timeouts = {'timeouts': {'link-dead': dead, 'qmp': '2s', 'handshake': '3s'}}
-    return Sites(t, src, dst, dc1={**timeouts, 'peer dc2': {'rate': '40mbit'}}, dc2=timeouts,
-                 **more)
+    return Sites(t, src, dst, dc1={**timeouts, 'peer dc2': {'rate': '40mbit', 'outage': '1s'}},
+                 dc2={**timeouts, 'peer dc1': {'outage': '1s'}}, **more)
 
 
 @case('e2e/timeouts/link-dead-{how}', needs=NEEDS, table=[
@@ -134,11 +134,12 @@ def link_dead(t, how):
     dst.may_be_dead = True
     src.wait_migration('failed', 'cancelled', timeout=8)
     took = time.monotonic() - begin
-    check(took < 2 + 1.5, 'took %.1f s, allowed are 2 (link-dead) and a little' % took)
+    check(took < 2 + 1 + 2.5, 'took %.1f s, allowed are 2 (link-dead), 1 (outage) and a little'
+          % took)
     sites.dc1.assert_says('error: .*(dead|silent|time)')
     if how == 'stopped':
         sites.dc2.sigcont()
-    wait_for(lambda: not sites.dc2.migrations_active(), 'dc2 to end it', 5)
+    wait_for(lambda: not sites.dc2.migrations_active(), 'dc2 to end it', 12)
     assert_runs_at(src, dst)
     check(migration.wait_exit(5) == 1, 'the client does not say that it failed')
 

@@ -176,7 +176,7 @@ static Victim *destination_new(void)
         Stream *pair[2];
 
         link_fixture_pair(pair, "liar", "victim");
-        g_assert_true(ingress_link_take(self->ingress, pair[0], i, NULL));
+        g_assert_true(ingress_link_take(self->ingress, pair[0], i, 0, NULL));
         self->peer_bulk[i] = pair[1];
     }
     say(self->peer_main, &frame, main->data);
@@ -370,17 +370,6 @@ static void lie_in_channel(Victim *v)
     say_pages(v, 0, 1, 1, pages);
 }
 
-static void lie_cut_off(Victim *v)
-{
-    LinkFrame frame = { .type = LINK_PAGES, .length = 5000, .sequence = 1,
-                        .epoch = 1 };
-    uint8_t header[LINK_HEADER_SIZE];
-
-    link_frame_encode(&frame, header);
-    g_assert_true(stream_write(v->peer_bulk[1], header, sizeof(header), NULL));
-    stream_shutdown(v->peer_bulk[1]);
-}
-
 /* An opaque payload is not decoded here; its lengths must add up all the same. */
 static void lie_page_lengths(Victim *v)
 {
@@ -569,7 +558,6 @@ static const Lie destination_lies[] = {
     { "page-size", lie_page_size, "got pages of 8192 bytes" },
     { "payload-length", lie_payload_length, "bytes of payload" },
     { "in-channel", lie_in_channel, "got inbound channel 255" },
-    { "cut-off", lie_cut_off, "end of the stream after 0 bytes" },
     { "page-lengths", lie_page_lengths, "got lengths that add up to 11, allowed 10" },
     { "no-page", lie_no_page, "got no pages, allowed at least 1" },
     { "device-idstr", lie_device_idstr, "an idstr that is empty" },
@@ -619,25 +607,140 @@ static void test_rejected_is_remembered(void)
     victim_free(self);
 }
 
-/* A lane that ends inside a frame: at once, whichever field it was. */
+/* ---- lanes that break, which is no lie ------------------------------------------------ */
+
+static void connect_again(Victim *self, unsigned lane, unsigned generation)
+{
+    Stream *pair[2];
+
+    link_fixture_pair(pair, "liar", "victim");
+    g_assert_true(ingress_link_take(self->ingress, pair[0], lane, generation,
+                                    NULL));
+    stream_free(self->peer_bulk[lane]);
+    self->peer_bulk[lane] = pair[1];
+}
+
+/* One packet in epoch 1, whole and once; then both epochs end. */
+static void assert_one_packet(Victim *self)
+{
+    ExchangeSnapshot snapshot;
+    Packet *packet;
+    uint64_t epoch;
+    ExchangeTake take = exchange_take(self->exchange, 0, &packet, &epoch);
+    g_autoptr(GError) error = exchange_get_error(self->exchange);
+
+    g_assert_no_error(error);
+    g_assert_cmpint(take, ==, EXCHANGE_SYNC);
+    exchange_synced(self->exchange, 0);
+    g_assert_cmpint(exchange_take(self->exchange, 0, &packet, &epoch), ==,
+                    EXCHANGE_PACKET);
+    g_assert_cmpuint(epoch, ==, 1);
+    g_assert_cmpuint(packet->payload[LINK_FIXTURE_PAGE - 1], ==, 0xa5);
+    g_assert_cmpint(packet->in_method, ==, METHOD_NONE);
+    exchange_done(self->exchange, 0, packet);
+    g_assert_cmpint(exchange_take(self->exchange, 0, &packet, &epoch), ==,
+                    EXCHANGE_SYNC);
+    g_assert_cmpuint(epoch, ==, 1);
+    exchange_get_snapshot(self->exchange, &snapshot);
+    g_assert_cmpuint(snapshot.packets, ==, 1);
+    g_assert_null(exchange_get_error(self->exchange));
+}
+
+static size_t encode_pages(uint8_t *buf, uint8_t flags)
+{
+    Pages *pages = pages_new();
+    LinkFrame frame = {
+        .type = LINK_PAGES, .flags = flags, .epoch = 1,
+        .checksum = crc32c_pages(pages->payload, LINK_FIXTURE_PAGE, 1),
+    };
+    size_t len = link_pages_encode(&pages->pages, &pages->header,
+                                   buf + LINK_HEADER_SIZE);
+
+    memcpy(buf + LINK_HEADER_SIZE + len, pages->payload, LINK_FIXTURE_PAGE);
+    frame.length = len + LINK_FIXTURE_PAGE;
+    link_frame_encode(&frame, buf);
+    g_free(pages);
+    return LINK_HEADER_SIZE + frame.length;
+}
+
+/* A lane that ends inside a frame, wherever: the frame comes again, and counts
+ * once. */
 static void test_frame_cut_at_every_byte(void)
 {
-    for (size_t len = 1; len < LINK_HEADER_SIZE + 60; len++) {
-        Victim *self = destination_new();
-        Pages *pages = pages_new();
-        uint8_t buf[LINK_HEADER_SIZE + LINK_PAGES_HEADER_MAX];
-        LinkFrame frame = { .type = LINK_PAGES, .sequence = 0, .epoch = 1 };
+    uint8_t buf[LINK_HEADER_SIZE + LINK_PAGES_HEADER_MAX + LINK_FIXTURE_PAGE];
+    size_t size = encode_pages(buf, 0);
 
-        frame.length = link_pages_encode(&pages->pages, &pages->header,
-                                         buf + LINK_HEADER_SIZE) +
-                       LINK_FIXTURE_PAGE;
-        link_frame_encode(&frame, buf);
+    for (size_t len = 1; len <= size; len += len < 100 ? 1 : 1333) {
+        Victim *self = destination_new();
+
+        encode_pages(buf, 0);
         g_assert_true(stream_write(self->peer_bulk[0], buf, len, NULL));
         stream_shutdown(self->peer_bulk[0]);
-        assert_fails(self, "bulk lane 0: liar: got the end of the stream");
+        connect_again(self, 0, 1);
+        encode_pages(buf, LINK_FLAG_RESENT);
+        g_assert_true(stream_write(self->peer_bulk[0], buf, size, NULL));
+        say_epoch_end(self, 1, 0, 0);
+        say_epoch_end(self, 2, 1, 1);
+        assert_one_packet(self);
         victim_free(self);
-        g_free(pages);
     }
+}
+
+/* The same for the frame that ends the epoch. */
+static void test_epoch_end_cut(void)
+{
+    LinkFrame frame = { .type = LINK_EPOCH_END, .length = LINK_EPOCH_END_SIZE,
+                        .sequence = 2, .epoch = 1 };
+    uint8_t header[LINK_HEADER_SIZE], frames[LINK_EPOCH_END_SIZE];
+    Victim *self = destination_new();
+
+    say_pages(self, 0, 0, 1, pages_new());
+    say_epoch_end(self, 1, 0, 0);
+    link_frame_encode(&frame, header);
+    g_assert_true(stream_write(self->peer_bulk[1], header, sizeof(header), NULL));
+    stream_shutdown(self->peer_bulk[1]);
+    connect_again(self, 1, 1);
+    frame.flags = LINK_FLAG_RESENT;
+    link_epoch_end_encode(1, frames);
+    say(self->peer_bulk[1], &frame, frames);
+    assert_one_packet(self);
+    victim_free(self);
+}
+
+/* A copy that comes while its original is still being read takes it over. */
+static void test_copy_takes_over(void)
+{
+    uint8_t buf[LINK_HEADER_SIZE + LINK_PAGES_HEADER_MAX + LINK_FIXTURE_PAGE];
+    size_t size = encode_pages(buf, 0);
+    Victim *self = destination_new();
+
+    g_assert_true(stream_write(self->peer_bulk[1], buf, size - 10, NULL));
+    g_usleep(20 * 1000);        /* most likely it is being read then; either is right */
+    encode_pages(buf, LINK_FLAG_RESENT);
+    g_assert_true(stream_write(self->peer_bulk[0], buf, size, NULL));
+    say_epoch_end(self, 1, 0, 0);
+    say_epoch_end(self, 2, 1, 1);
+    assert_one_packet(self);
+    victim_free(self);
+}
+
+/* What came whole is dropped when it comes again, and so is an original that the
+ * kernel held back until after its copy. */
+static void test_copies_are_dropped(void)
+{
+    uint8_t buf[LINK_HEADER_SIZE + LINK_PAGES_HEADER_MAX + LINK_FIXTURE_PAGE];
+    size_t size = encode_pages(buf, LINK_FLAG_RESENT);
+    Victim *self = destination_new();
+
+    g_assert_true(stream_write(self->peer_bulk[0], buf, size, NULL));
+    g_assert_true(stream_write(self->peer_bulk[0], buf, size, NULL));
+    encode_pages(buf, 0);
+    g_assert_true(stream_write(self->peer_bulk[0], buf, size, NULL));
+    say_epoch_end(self, 1, 0, 0);
+    say_epoch_end(self, 2, 1, 1);
+    assert_one_packet(self);
+    g_assert_cmpuint(ingress_link_get_dropped(self->ingress), ==, 2 * size);
+    victim_free(self);
 }
 
 static void test_bulk_without_multifd(void)
@@ -652,7 +755,7 @@ static void test_bulk_without_multifd(void)
                                   NULL));
     self->ingress = ingress_link_new(&setup);
     link_fixture_pair(pair, "liar", "victim");
-    g_assert_true(ingress_link_take(self->ingress, pair[0], 0, NULL));
+    g_assert_true(ingress_link_take(self->ingress, pair[0], 0, 0, NULL));
     self->peer_bulk[0] = pair[1];
     say_epoch_end(self, 0, 0, 0);
     assert_fails(self, "allowed none in a migration without multifd");
@@ -969,8 +1072,11 @@ int main(int argc, char **argv)
              run_source_lie);
     g_test_add_func("/link/lies/rejected-is-remembered",
                     test_rejected_is_remembered);
-    g_test_add_func("/link/lies/frame-cut-at-every-byte",
+    g_test_add_func("/link/break/frame-cut-at-every-byte",
                     test_frame_cut_at_every_byte);
+    g_test_add_func("/link/break/epoch-end-cut", test_epoch_end_cut);
+    g_test_add_func("/link/break/copy-takes-over", test_copy_takes_over);
+    g_test_add_func("/link/break/copies-are-dropped", test_copies_are_dropped);
     g_test_add_func("/link/lies/bulk-without-multifd",
                     test_bulk_without_multifd);
     g_test_add_func("/link/main/silence-is-death", test_silence_is_death);

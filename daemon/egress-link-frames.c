@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/egress-link-frames.c - numbers, window, and what must be sent again
+ *
+ * A frame is in the table from its number on until it is acknowledged.  Until a lane
+ * has it, it is in one of two queues: `fresh`, short, so that what is not on the wire
+ * yet stays in the exchange; or `again`, in the order of numbers, because the far end
+ * acknowledges in that order.
+ *
+ * To the exchange a packet is gone once it was written, as without resending: only
+ * then more may come in.  What we keep beyond that is within the window.
+ */
+#include "daemon/egress-link-frames.h"
+
+#include "wire/error.h"
+
+enum { FRESH_MAX = 2 };
+
+struct EgressLinkFrames {
+    Exchange *exchange;         /* constant; lent */
+    uint64_t window;            /* constant */
+    uint64_t capacity;          /* constant: entries in table */
+
+    GMutex lock;                /* guards all below; the exchange's is not taken
+                                   under it */
+    GCond room;                 /* for the next number */
+    GCond work;                 /* for lanes */
+    bool stopping;
+    uint64_t epoch_frames;      /* of the epoch being sent */
+    uint64_t next_number;
+    uint64_t acked;
+    uint64_t in_flight;         /* costs of acked to next_number */
+    uint64_t resent_bytes;
+    GQueue fresh, again;        /* of EgressLinkFrame */
+    EgressLinkFrame **table;    /* by number % capacity */
+};
+
+EgressLinkFrames *egress_link_frames_new(Exchange *exchange, uint64_t window)
+{
+    EgressLinkFrames *self = g_new0(EgressLinkFrames, 1);
+
+    self->exchange = exchange;
+    self->window = window;
+    /* Each costs that much at least; one is allowed in any case. */
+    self->capacity = MIN(window / LINK_FRAME_OVERHEAD + 1,
+                         (uint64_t)LINK_FRAMES_MAX);
+    self->table = g_new0(EgressLinkFrame *, self->capacity);
+    g_queue_init(&self->fresh);
+    g_queue_init(&self->again);
+    g_mutex_init(&self->lock);
+    g_cond_init(&self->room);
+    g_cond_init(&self->work);
+    return self;
+}
+
+/* With the lock held; true: it was the last reference. */
+static bool drop_reference(EgressLinkFrame *frame)
+{
+    return --frame->refs == 0;
+}
+
+static void free_frame(EgressLinkFrames *self, EgressLinkFrame *frame)
+{
+    if (frame->packet && !frame->written) {
+        exchange_done(self->exchange, 0, frame->packet);
+    }
+    packet_free(frame->packet);
+    g_free(frame);
+}
+
+void egress_link_frames_free(EgressLinkFrames *self)
+{
+    for (uint64_t n = self->acked; n < self->next_number; n++) {
+        free_frame(self, self->table[n % self->capacity]);
+    }
+    g_queue_clear(&self->fresh);
+    g_queue_clear(&self->again);
+    g_cond_clear(&self->work);
+    g_cond_clear(&self->room);
+    g_mutex_clear(&self->lock);
+    g_free(self->table);
+    g_free(self);
+}
+
+void egress_link_frames_stop(EgressLinkFrames *self)
+{
+    g_mutex_lock(&self->lock);
+    self->stopping = true;
+    g_cond_broadcast(&self->room);
+    g_cond_broadcast(&self->work);
+    g_mutex_unlock(&self->lock);
+}
+
+/* ---- numbers --------------------------------------------------------------------- */
+
+/* Type, length and epoch: what can be said before there is a number. */
+static EgressLinkFrame *new_frame(Packet *packet, uint64_t epoch)
+{
+    EgressLinkFrame *self = g_new0(EgressLinkFrame, 1);
+
+    self->refs = 1;
+    self->frame.epoch = epoch;
+    if (!packet) {
+        self->frame.type = LINK_EPOCH_END;
+        self->frame.length = LINK_EPOCH_END_SIZE;
+        return self;
+    }
+    self->packet = packet_ref(packet);
+    if (packet->kind == PACKET_DEVICE_STATE) {
+        self->frame.type = LINK_DEVICE;
+        self->frame.length = MULTIFD_DEVICE_HEADER_SIZE + packet->payload_len;
+    } else {
+        self->frame.type = LINK_PAGES;
+        self->frame.length =
+            link_pages_header_size(strlen(packet->header.ramblock),
+                                   packet->header.normal_pages,
+                                   packet->header.zero_pages) +
+            packet->payload_len;
+    }
+    return self;
+}
+
+static bool has_room(const EgressLinkFrames *self, uint64_t cost)
+{
+    return (self->in_flight == 0 || self->in_flight + cost <= self->window) &&
+           self->next_number - self->acked < self->capacity &&
+           self->fresh.length < FRESH_MAX;
+}
+
+static void number_frame(EgressLinkFrames *self, EgressLinkFrame *frame)
+{
+    frame->frame.sequence = self->next_number++;
+    frame->epoch_frames = self->epoch_frames;
+    self->epoch_frames = frame->packet ? self->epoch_frames + 1 : 0;
+    self->in_flight += link_frame_cost(&frame->frame);
+    self->table[frame->frame.sequence % self->capacity] = frame;
+    g_queue_push_tail(&self->fresh, frame);
+    g_cond_signal(&self->work);
+}
+
+bool egress_link_frames_add(EgressLinkFrames *self, Packet *packet,
+                            uint64_t epoch)
+{
+    EgressLinkFrame *frame = new_frame(packet, epoch);
+    uint64_t cost = link_frame_cost(&frame->frame);
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    while (!self->stopping && !has_room(self, cost)) {
+        g_cond_wait(&self->room, &self->lock);
+    }
+    ok = !self->stopping;
+    if (ok) {
+        number_frame(self, frame);
+    }
+    g_mutex_unlock(&self->lock);
+    if (!ok) {
+        free_frame(self, frame);
+    }
+    return ok;
+}
+
+/* ---- handing out ------------------------------------------------------------------ */
+
+static EgressLinkFrame *pop(EgressLinkFrames *self)
+{
+    EgressLinkFrame *frame = g_queue_pop_head(&self->again);
+
+    if (frame) {
+        frame->queued = false;
+        if (frame->begun) {
+            frame->frame.flags |= LINK_FLAG_RESENT;
+            self->resent_bytes += LINK_HEADER_SIZE + frame->frame.length;
+        }
+        return frame;
+    }
+    frame = g_queue_pop_head(&self->fresh);
+    if (frame) {
+        g_cond_signal(&self->room);
+    }
+    return frame;
+}
+
+EgressLinkFrame *egress_link_frames_take(EgressLinkFrames *self, unsigned lane,
+                                         unsigned wait_ms)
+{
+    int64_t until_us = g_get_monotonic_time() + wait_ms * 1000LL;
+    EgressLinkFrame *frame = NULL;
+
+    g_mutex_lock(&self->lock);
+    while (!self->stopping && !(frame = pop(self)) &&
+           g_cond_wait_until(&self->work, &self->lock, until_us)) {
+    }
+    if (frame) {
+        frame->refs++;
+        frame->lane = lane;
+        frame->taken = frame->begun = true;
+    }
+    g_mutex_unlock(&self->lock);
+    return frame;
+}
+
+/* Back from a lane. */
+static void put_back(EgressLinkFrames *self, EgressLinkFrame *frame, bool whole)
+{
+    bool first, last;
+
+    g_mutex_lock(&self->lock);
+    first = whole && !frame->written && frame->packet;
+    frame->taken = false;
+    frame->written |= whole;
+    g_mutex_unlock(&self->lock);
+    /* The lane's reference still keeps it. */
+    if (first) {
+        exchange_done(self->exchange, 0, frame->packet);
+    }
+    g_mutex_lock(&self->lock);
+    last = drop_reference(frame);
+    g_mutex_unlock(&self->lock);
+    if (last) {
+        free_frame(self, frame);
+    }
+}
+
+void egress_link_frames_written(EgressLinkFrames *self, EgressLinkFrame *frame)
+{
+    put_back(self, frame, true);
+}
+
+/* ---- sending again ------------------------------------------------------------------ */
+
+static int compare_numbers(const void *a, const void *b, void *data)
+{
+    uint64_t left = ((const EgressLinkFrame *)a)->frame.sequence;
+    uint64_t right = ((const EgressLinkFrame *)b)->frame.sequence;
+
+    (void)data;
+    return (left > right) - (left < right);
+}
+
+/* With the lock held. */
+static void requeue(EgressLinkFrames *self, unsigned lane)
+{
+    for (uint64_t n = self->acked; n < self->next_number; n++) {
+        EgressLinkFrame *frame = self->table[n % self->capacity];
+
+        if (frame->begun && !frame->taken && !frame->queued &&
+            frame->lane == lane) {
+            frame->queued = true;
+            g_queue_insert_sorted(&self->again, frame, compare_numbers, NULL);
+        }
+    }
+    g_cond_broadcast(&self->work);
+}
+
+void egress_link_frames_lost(EgressLinkFrames *self, unsigned lane,
+                             EgressLinkFrame *frame)
+{
+    if (frame) {
+        put_back(self, frame, false);
+    }
+    g_mutex_lock(&self->lock);
+    requeue(self, lane);
+    g_mutex_unlock(&self->lock);
+}
+
+/* ---- acknowledgement ----------------------------------------------------------------- */
+
+static bool check_ack(EgressLinkFrames *self, uint64_t number, GError **error)
+{
+    const EgressLinkFrame *unsent = g_queue_peek_head(&self->fresh);
+    uint64_t sent = unsent ? unsent->frame.sequence : self->next_number;
+
+    if (number < self->acked || number > sent) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "got ACK of bulk frames below %" G_GUINT64_FORMAT
+                    ", allowed %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT,
+                    number, self->acked, sent);
+        return false;
+    }
+    return true;
+}
+
+/* With the lock held: out of table and queue; true: nobody has it any more. */
+static bool forget_oldest(EgressLinkFrames *self, EgressLinkFrame **ret)
+{
+    EgressLinkFrame *frame = self->table[self->acked % self->capacity];
+
+    if (frame->queued) {
+        g_queue_remove(&self->again, frame);
+        frame->queued = false;
+    }
+    self->in_flight -= link_frame_cost(&frame->frame);
+    self->acked++;
+    *ret = frame;
+    return drop_reference(frame);
+}
+
+bool egress_link_frames_ack(EgressLinkFrames *self, uint64_t number,
+                            GError **error)
+{
+    g_autoptr(GPtrArray) done = g_ptr_array_new();
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    ok = check_ack(self, number, error);
+    while (ok && self->acked < number) {
+        EgressLinkFrame *frame;
+
+        if (forget_oldest(self, &frame)) {
+            g_ptr_array_add(done, frame);
+        }
+    }
+    g_cond_broadcast(&self->room);
+    g_mutex_unlock(&self->lock);
+    for (unsigned i = 0; i < done->len; i++) {
+        free_frame(self, g_ptr_array_index(done, i));
+    }
+    return ok;
+}
+
+/* ---- looking ------------------------------------------------------------------------- */
+
+uint64_t egress_link_frames_get_in_flight(EgressLinkFrames *self)
+{
+    uint64_t in_flight;
+
+    g_mutex_lock(&self->lock);
+    in_flight = self->in_flight;
+    g_mutex_unlock(&self->lock);
+    return in_flight;
+}
+
+uint64_t egress_link_frames_get_resent(EgressLinkFrames *self)
+{
+    uint64_t resent;
+
+    g_mutex_lock(&self->lock);
+    resent = self->resent_bytes;
+    g_mutex_unlock(&self->lock);
+    return resent;
+}

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/egress-link-writer.c - writing frames on a lane that may break
+ *
+ * A lane is written to and never read.  So a writer that has nothing to write looks
+ * now and then whether its connection still stands: frames that it has written may
+ * be in the kernel yet, and somebody else must send them.
+ */
+#include "daemon/egress-link-writer.h"
+
+#include <assert.h>
+
+#include "daemon/link-lane.h"
+#include "daemon/log.h"
+#include "wire/crc32c.h"
+#include "wire/error.h"
+
+enum { LOOK_MS = 250 };
+
+struct EgressLinkWriter {
+    EgressLinkWriterSetup setup;        /* constant, but for .stream */
+    char *peer;                         /* for messages; constant */
+    uint32_t page_size;                 /* set before the thread starts */
+    GThread *thread;                    /* NULL: was not started */
+    GCancellable *cancellable;
+    uint8_t header[LINK_PAGES_HEADER_MAX];      /* the thread's */
+
+    GMutex lock;                /* guards all below; a leaf */
+    GCond stopped;
+    bool stopping;
+    Stream *stream;             /* owned; NULL: none now.  Only the thread replaces
+                                   it, others may shut it */
+    unsigned generation;
+    int64_t down_since_us;      /* without a stream */
+    EgressLinkLane stats;
+    uint64_t wire_bytes_before;
+};
+static_assert((int)METHOD_ZLIB == (int)LINK_FLAG_ZLIB &&
+              (int)METHOD_ZSTD == (int)LINK_FLAG_ZSTD,
+              "a PAGES frame's flags are the method's");
+static_assert((int)LINK_PAGES_HEADER_MAX >= (int)MULTIFD_DEVICE_HEADER_SIZE,
+              "a lane's header buffer must hold a device-state header");
+
+/* ---- encoding ---------------------------------------------------------------------- */
+
+static uint32_t sum_pages(const EgressLinkWriter *self, const Packet *packet)
+{
+    return packet->method == METHOD_NONE
+           ? crc32c_pages(packet->payload, self->page_size,
+                          packet->header.normal_pages)
+           : crc32c(0, packet->payload, packet->payload_len);
+}
+
+static unsigned encode_pages(EgressLinkWriter *self, EgressLinkFrame *frame,
+                             struct iovec *pieces)
+{
+    const Packet *packet = frame->packet;
+    LinkPages pages = {
+        .page_size = self->page_size,
+        .method = packet->method,
+        .in_channel = packet->in_channel,
+        .in_packet = packet->in_packet,
+    };
+
+    if (!frame->prepared) {
+        /* The values are the same. */
+        frame->frame.flags |= packet->method == METHOD_NONE ? packet->in_method : 0;
+        frame->frame.checksum = sum_pages(self, packet);
+    }
+    pieces[0].iov_base = self->header;
+    pieces[0].iov_len = link_pages_encode(&pages, &packet->header,
+                                          self->header);
+    pieces[1].iov_base = packet->payload;
+    pieces[1].iov_len = packet->payload_len;
+    return packet->payload_len > 0 ? 2 : 1;
+}
+
+static unsigned encode_device(EgressLinkWriter *self, EgressLinkFrame *frame,
+                              struct iovec *pieces)
+{
+    const Packet *packet = frame->packet;
+
+    if (!frame->prepared) {
+        frame->frame.checksum = crc32c(0, packet->payload, packet->payload_len);
+    }
+    multifd_device_header_encode(&packet->device, self->header);
+    pieces[0].iov_base = self->header;
+    pieces[0].iov_len = MULTIFD_DEVICE_HEADER_SIZE;
+    pieces[1].iov_base = packet->payload;
+    pieces[1].iov_len = packet->payload_len;
+    return 2;
+}
+
+static unsigned encode_epoch_end(EgressLinkWriter *self, EgressLinkFrame *frame,
+                                 struct iovec *pieces)
+{
+    link_epoch_end_encode(frame->epoch_frames, self->header);
+    pieces[0].iov_base = self->header;
+    pieces[0].iov_len = LINK_EPOCH_END_SIZE;
+    return 1;
+}
+
+static unsigned encode(EgressLinkWriter *self, EgressLinkFrame *frame,
+                       struct iovec *pieces)
+{
+    unsigned n;
+
+    switch (frame->frame.type) {
+    case LINK_PAGES:
+        n = encode_pages(self, frame, pieces);
+        break;
+    case LINK_DEVICE:
+        n = encode_device(self, frame, pieces);
+        break;
+    default:
+        n = encode_epoch_end(self, frame, pieces);
+        break;
+    }
+    frame->prepared = true;
+    return n;
+}
+
+/* ---- breaking and mending ------------------------------------------------------------ */
+
+static bool is_stopping(EgressLinkWriter *self)
+{
+    bool stopping;
+
+    g_mutex_lock(&self->lock);
+    stopping = self->stopping;
+    g_mutex_unlock(&self->lock);
+    return stopping;
+}
+
+/* The destination has said that it has everything, and may close. */
+static bool is_done(EgressLinkWriter *self)
+{
+    g_autofree ExchangeSnapshot *now = g_new(ExchangeSnapshot, 1);
+
+    exchange_get_snapshot(self->setup.exchange, now);
+    return now->shut || now->return_ended;
+}
+
+/* Takes @error.  @frame (may be NULL) is what it was writing. */
+static void lose(EgressLinkWriter *self, EgressLinkFrame *frame, GError *error)
+{
+    Stream *stream;
+
+    if (!is_stopping(self) && !is_done(self)) {
+        log_info(NULL, "link to %s: bulk lane %u broke, others send what it had: "
+                 "%s", self->peer, self->setup.number, error->message);
+    }
+    if (!self->setup.connect) {
+        g_prefix_error(&error, "link to %s, bulk lane %u: ", self->peer,
+                       self->setup.number);
+        exchange_fail(self->setup.exchange, g_error_copy(error));
+    }
+    g_error_free(error);
+    g_mutex_lock(&self->lock);
+    stream = g_steal_pointer(&self->stream);
+    self->wire_bytes_before += stream_get_wire_bytes_out(stream);
+    self->stats.up = false;
+    self->down_since_us = g_get_monotonic_time();
+    g_mutex_unlock(&self->lock);
+    stream_free(stream);
+    egress_link_frames_lost(self->setup.frames, self->setup.number, frame);
+}
+
+/* Until it is time for the next attempt; false: stopped. */
+static bool pause_until(EgressLinkWriter *self, int64_t due_us)
+{
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    while (!self->stopping &&
+           g_cond_wait_until(&self->stopped, &self->lock, due_us)) {
+    }
+    ok = !self->stopping;
+    g_mutex_unlock(&self->lock);
+    return ok;
+}
+
+static bool try_connect(EgressLinkWriter *self)
+{
+    g_autoptr(GError) error = NULL;
+    Stream *stream = self->setup.connect(self->setup.number, ++self->generation,
+                                         self->cancellable,
+                                         self->setup.connect_data, &error);
+
+    if (!stream) {
+        log_debug(NULL, "%s", error->message);
+        return false;
+    }
+    g_mutex_lock(&self->lock);
+    self->stream = stream;
+    self->stats.up = true;
+    self->stats.resumes++;
+    g_mutex_unlock(&self->lock);
+    log_info(NULL, "link to %s: bulk lane %u is back", self->peer,
+             self->setup.number);
+    return true;
+}
+
+static bool ensure_connected(EgressLinkWriter *self)
+{
+    int64_t due_us;
+
+    if (is_stopping(self) || (!self->stream && !self->setup.connect)) {
+        return false;
+    }
+    for (unsigned attempt = 0; !self->stream; attempt++) {
+        if (is_done(self)) {
+            return false;
+        }
+        due_us = g_get_monotonic_time() + link_lane_get_retry_us(attempt);
+        if (!try_connect(self) && !pause_until(self, due_us)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- the thread ---------------------------------------------------------------------- */
+
+static void write_frame(EgressLinkWriter *self, EgressLinkFrame *frame)
+{
+    struct iovec pieces[2];
+    unsigned n = encode(self, frame, pieces);
+    uint64_t payload = frame->packet ? frame->packet->payload_len : 0;
+    bool again = frame->frame.flags & LINK_FLAG_RESENT;
+    GError *error = NULL;
+
+    if (!link_lane_write(self->stream, self->setup.limiter, &frame->frame, pieces,
+                         n, &error)) {
+        lose(self, frame, error);
+        return;
+    }
+    g_mutex_lock(&self->lock);
+    self->stats.frames += !again;
+    self->stats.bytes += again ? 0 : payload;
+    self->stats.resent += again;
+    g_mutex_unlock(&self->lock);
+    egress_link_frames_written(self->setup.frames, frame);
+}
+
+static void *writer_thread(void *data)
+{
+    EgressLinkWriter *self = data;
+
+    while (ensure_connected(self)) {
+        EgressLinkFrame *frame = egress_link_frames_take(
+            self->setup.frames, self->setup.number, LOOK_MS);
+
+        if (frame) {
+            write_frame(self, frame);
+        } else if (stream_is_hung_up(self->stream)) {
+            lose(self, NULL, g_error_new(STREAM_ERROR, STREAM_ERROR_EOF,
+                                         "the connection has ended"));
+        }
+    }
+    return NULL;
+}
+
+/* ---- life ---------------------------------------------------------------------------- */
+
+EgressLinkWriter *egress_link_writer_new(const EgressLinkWriterSetup *setup)
+{
+    EgressLinkWriter *self = g_new0(EgressLinkWriter, 1);
+
+    self->setup = *setup;
+    self->stream = setup->stream;
+    self->stats.up = true;
+    self->peer = g_strdup(stream_get_peer(setup->stream));
+    self->cancellable = g_cancellable_new();
+    g_mutex_init(&self->lock);
+    g_cond_init(&self->stopped);
+    return self;
+}
+
+void egress_link_writer_start(EgressLinkWriter *self, uint32_t page_size)
+{
+    self->page_size = page_size;
+    self->thread = g_thread_new("out-lane", writer_thread, self);
+}
+
+void egress_link_writer_shutdown(EgressLinkWriter *self)
+{
+    g_mutex_lock(&self->lock);
+    self->stopping = true;
+    g_cond_broadcast(&self->stopped);
+    if (self->stream) {
+        stream_shutdown(self->stream);
+    }
+    g_mutex_unlock(&self->lock);
+    g_cancellable_cancel(self->cancellable);
+}
+
+void egress_link_writer_free(EgressLinkWriter *self)
+{
+    if (self->thread) {
+        g_thread_join(self->thread);
+    }
+    stream_free(self->stream);
+    g_object_unref(self->cancellable);
+    g_cond_clear(&self->stopped);
+    g_mutex_clear(&self->lock);
+    g_free(self->peer);
+    g_free(self);
+}
+
+void egress_link_writer_get(EgressLinkWriter *self, EgressLinkLane *ret)
+{
+    g_mutex_lock(&self->lock);
+    *ret = self->stats;
+    ret->down_ms = self->stats.up
+                   ? 0 : (g_get_monotonic_time() - self->down_since_us) / 1000;
+    g_mutex_unlock(&self->lock);
+}
+
+uint64_t egress_link_writer_get_wire_bytes(EgressLinkWriter *self)
+{
+    uint64_t bytes;
+
+    g_mutex_lock(&self->lock);
+    bytes = self->wire_bytes_before +
+            (self->stream ? stream_get_wire_bytes_out(self->stream) : 0);
+    g_mutex_unlock(&self->lock);
+    return bytes;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * daemon/egress-link-writer.h - a bulk lane at the sending end, and its thread
+ *
+ * Takes frames and writes them.  When its connection breaks, what it had goes back to
+ * be sent by others, and it connects anew.
+ */
+#ifndef DAEMON_EGRESS_LINK_WRITER_H
+#define DAEMON_EGRESS_LINK_WRITER_H
+
+#include "daemon/egress-link-frames.h"
+#include "daemon/egress-link.h"
+
+typedef struct EgressLinkWriter EgressLinkWriter;
+
+typedef struct {
+    Exchange *exchange;         /* lent, as all pointers but stream */
+    EgressLinkFrames *frames;
+    Limiter *limiter;           /* NULL: none */
+    unsigned number;            /* of the lane */
+    EgressLinkConnect connect;  /* NULL: what breaks the lane fails the exchange */
+    void *connect_data;
+    Stream *stream;             /* taken; hellos are done */
+} EgressLinkWriterSetup;
+
+EgressLinkWriter *egress_link_writer_new(const EgressLinkWriterSetup *setup);
+/* Start its thread; pages are of @page_size bytes. */
+void egress_link_writer_start(EgressLinkWriter *self, uint32_t page_size);
+/* End it soon; before it, the frames were stopped.  Any thread. */
+void egress_link_writer_shutdown(EgressLinkWriter *self);
+/* Joins the thread. */
+void egress_link_writer_free(EgressLinkWriter *self);
+
+void egress_link_writer_get(EgressLinkWriter *self, EgressLinkLane *ret);
+uint64_t egress_link_writer_get_wire_bytes(EgressLinkWriter *self);
+
+#endif
