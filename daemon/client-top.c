@@ -119,6 +119,9 @@ static void add_channels(ClientTable *table, const char *kind, JsonArray *now,
                                               elapsed_us));
         client_table_add(table, format_ms(channel, "rtt-ms"));
         client_table_add_number(table, channel, "retransmits");
+        client_table_add(table, g_strdup(!client_format_has(channel, "up") ? "-"
+                                         : client_format_get_flag(channel, "up")
+                                         ? "up" : "down"));
         client_table_end_row(table);
     }
 }
@@ -135,7 +138,7 @@ static void append_channels(GString *text, JsonObject *migration,
 {
     static const char *const titles[] = {
         "", "CHANNEL", "PACKETS", "SYNCS", "BYTES", "RATE", "RTT",
-        "RETRANSMITS", NULL
+        "RETRANSMITS", "STATE", NULL
     };
     g_autofree char *name = client_format_escape(client_summary_get_subject(
         migration));
