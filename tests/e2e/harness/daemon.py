@@ -63,13 +63,15 @@ def json_values(text):
 
 
 class NotifySocket:
-    """systemd's side of sd_notify, in the abstract namespace (no file)."""
+    """systemd's side of sd_notify, in the abstract namespace (no file).
 
-    def __init__(self, name):
+    That one belongs to a network namespace; for a daemon in another one there is path.
+    """
+
+    def __init__(self, name, path=None):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        label = 'multiferry-e2e-%d-%s' % (os.getpid(), name)
-        self.sock.bind('\0' + label)
-        self.address = '@' + label
+        self.address = path or '@multiferry-e2e-%d-%s' % (os.getpid(), name)
+        self.sock.bind(self.address.replace('@', '\0', 1))
         self.said = []
         # Always read, as systemd does: a full queue would stop the daemon.
         threading.Thread(target=self._read, daemon=True).start()
@@ -93,7 +95,7 @@ class NotifySocket:
 
     def close(self):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
-            s.sendto(b'close', '\0' + self.address[1:])
+            s.sendto(b'close', self.address.replace('@', '\0', 1))
 
 
 # systemd's side of socket activation: descriptors from 3 on, and whom they are for.
@@ -126,12 +128,13 @@ class Daemon(Process):
     groups is its configuration (see config_text); [daemon] name, control and
     runtime-directory are filled in.  Without groups no file is used, only args.  Paths that the
     daemon itself creates should be self.path(...): there we look for leftovers.
+    prefix are words before its own; other_network: they lead into another network namespace.
     sockets are passed to it as systemd does, as (FileDescriptorName, socket); they stay
     the caller's, and are no leftovers.
     """
 
     def __init__(self, t, name, groups=None, args=(), env=None, ready=True, prefix=(),
-                 sockets=()):
+                 sockets=(), other_network=False):
         program = t.options.program('multiferryd')
         if not program:
             raise Skip('multiferryd in ' + t.options.build)
@@ -139,7 +142,8 @@ class Daemon(Process):
         os.makedirs(directory, exist_ok=True)       # path_of() may have made it
         self.dir = directory
         self.control_path = self.path('control.sock')
-        self.notify = NotifySocket(name)
+        self.notify = NotifySocket(name, os.path.join(t.dir, name + '.notify')
+                                   if other_network else None)
         self._qmp = None
         self.passed = [s.getsockname() for _, s in sockets]
         fds = [s.fileno() for _, s in sockets]

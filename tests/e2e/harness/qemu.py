@@ -74,7 +74,7 @@ class Qemu(Process):
 
     def __init__(self, t, name, version=None, incoming=None, paused=False,
                  machine=None, ram_kib=RAM_KIB, append=APPEND,
-                 uuid=UUID, extra=()):
+                 uuid=UUID, extra=(), prefix=()):
         directory = t.subdir(name)
         self.guest = Guest(directory, name)
         self.ram_bytes = ram_kib * 1024
@@ -98,7 +98,7 @@ class Qemu(Process):
         if root:
             args = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c',
                     ENTER_ROOT, 'enter-root', root, t.dir] + args
-        super().__init__(t, name, args, directory=directory)
+        super().__init__(t, name, [*prefix, *args], directory=directory)
         self.qmp = Qmp.when_there(qmp_path, name, timeout=20, alive=self.alive)
 
     @classmethod
