@@ -93,6 +93,14 @@ static void add_number(GString *html, JsonObject *object, const char *member)
              : g_strdup("-"));
 }
 
+static void add_ms(GString *html, JsonObject *object, const char *member)
+{
+    add_cell(html, client_format_has(object, member)
+             ? g_strdup_printf("%.1f ms", client_format_get_double(object,
+                                                                   member))
+             : g_strdup("-"));
+}
+
 static void add_size(GString *html, JsonObject *object, const char *member)
 {
     add_cell(html, units_format_size(client_format_get_number(object, member)));
@@ -383,8 +391,10 @@ static void add_channels(GString *html, const char *kind, JsonArray *channels)
         add_number(html, channel, "packets");
         add_number(html, channel, "syncs");
         add_size(html, channel, "bytes");
-        add_number(html, channel, "rtt-ms");
+        add_ms(html, channel, "rtt-ms");
         add_number(html, channel, "retransmits");
+        add_number(html, channel, "resumes");
+        add_number(html, channel, "resent");
         g_string_append(html, "</tr>\n");
     }
 }
@@ -392,7 +402,8 @@ static void add_channels(GString *html, const char *kind, JsonArray *channels)
 static void add_lanes(GString *html, JsonObject *migration)
 {
     static const char *const titles[] = {
-        "", "packets", "SYNCs", "payload", "RTT ms", "retransmits", NULL
+        "", "packets", "SYNCs", "payload", "RTT", "retransmits",
+        "connected anew", "sent again", NULL
     };
     JsonObject *egress = client_format_get_object(migration, "egress");
     bool link = g_strcmp0(client_format_get_string(egress, "kind"), "link") == 0;

@@ -12,6 +12,7 @@
 
 #include "daemon/link-lane.h"
 #include "daemon/log.h"
+#include "daemon/stream-tcp.h"
 #include "wire/crc32c.h"
 #include "wire/error.h"
 
@@ -145,6 +146,7 @@ static bool is_done(EgressLinkWriter *self)
 static void lose(EgressLinkWriter *self, EgressLinkFrame *frame, GError *error)
 {
     Stream *stream;
+    StreamTcp tcp;
 
     if (!is_stopping(self) && !is_done(self)) {
         log_info(NULL, "link to %s: bulk lane %u broke, others send what it had: "
@@ -158,6 +160,9 @@ static void lose(EgressLinkWriter *self, EgressLinkFrame *frame, GError *error)
     g_error_free(error);
     g_mutex_lock(&self->lock);
     stream = g_steal_pointer(&self->stream);
+    if (stream_tcp_get(stream, &tcp)) {
+        self->stats.retransmits += tcp.retransmits;
+    }
     self->wire_bytes_before += stream_get_wire_bytes_out(stream);
     self->stats.up = false;
     self->down_since_us = g_get_monotonic_time();
@@ -310,8 +315,14 @@ void egress_link_writer_free(EgressLinkWriter *self)
 
 void egress_link_writer_get(EgressLinkWriter *self, EgressLinkLane *ret)
 {
+    StreamTcp tcp;
+
     g_mutex_lock(&self->lock);
     *ret = self->stats;
+    if (self->stream && stream_tcp_get(self->stream, &tcp)) {
+        ret->rtt_us = tcp.rtt_us;
+        ret->retransmits += tcp.retransmits;
+    }
     ret->down_ms = self->stats.up
                    ? 0 : (g_get_monotonic_time() - self->down_since_us) / 1000;
     g_mutex_unlock(&self->lock);

@@ -46,6 +46,8 @@ typedef struct {
     bool up;
     unsigned down_ms;           /* for how long it is not */
     unsigned resumes;           /* times that it was connected anew */
+    uint32_t rtt_us;            /* as TCP measures it; 0: unknown */
+    uint64_t retransmits;       /* segments that TCP sent again */
 } EgressLinkLane;
 /* At most @max entries; returns how many lanes there are. */
 unsigned egress_link_get_lanes(Egress *egress, EgressLinkLane *ret, unsigned max);

@@ -51,6 +51,11 @@ static JsonArray *lanes_to_json(Egress *egress, uint64_t syncs)
         json_object_set_boolean_member(entry, "up", lanes[i].up);
         json_object_set_int_member(entry, "resumes", lanes[i].resumes);
         json_object_set_int_member(entry, "resent", lanes[i].resent);
+        json_object_set_int_member(entry, "retransmits", lanes[i].retransmits);
+        if (lanes[i].rtt_us > 0) {
+            json_object_set_double_member(entry, "rtt-ms",
+                                          lanes[i].rtt_us / 1000.0);
+        }
     }
     return list;
 }

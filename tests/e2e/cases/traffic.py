@@ -160,6 +160,7 @@ def top(t):
     rate = re.compile(r'^lane +0 .* [\d.]+ [kM]?bit/s', re.M)
     text = top_output(sites, [], rate.search)
     check(id[:8] in text and 'web1' in text and '\033' not in text, 'top, dumb:\n%s' % text)
+    check(re.search(r'^lane +\d .* ms +\d+ +up *$', text, re.M), 'top: lanes as TCP sees them:\n%s' % text)
     check('dc2' in text and '10.0 Mbit/s' in text, 'top, dumb:\n%s' % text)
     text = top_output(sites, [], lambda s: s.count('\033[H') > 1 and 'web1' in s, terminal=True)
     check('\033[K' in text and '\033[J' in text, 'top, terminal: %r' % text)
