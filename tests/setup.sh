@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# tests/setup.sh [build] [check] [demo] [bench] [fuzz] [deb]
+# tests/setup.sh [build] [check] [demo] [bench] [bench-wan] [fuzz] [deb]
 #
 # Install what is missing for these, on Debian 12 or later; nothing is asked and
 # nothing printed when all is there.  NO_INSTALL=1: say what is missing, and fail.
@@ -83,6 +83,12 @@ need_bench() {
     need openssl have openssl
 }
 
+need_bench_wan() {
+    need_demo
+    need iproute2 have ip
+    need util-linux have nsenter
+}
+
 need_deb() {
     need_build
     need debhelper have dh
@@ -98,8 +104,9 @@ need_fuzz() {
 for set in "${@:-build}"; do
     case $set in
     build | check | demo | bench | fuzz | deb) "need_$set" ;;
+    bench-wan) need_bench_wan ;;
     *)
-        echo "setup: got '$set', expected build, check, demo, bench, fuzz or deb" >&2
+        echo "setup: got '$set', expected build, check, demo, bench, bench-wan, fuzz or deb" >&2
         exit 2
         ;;
     esac

@@ -11,7 +11,7 @@ SANITIZED = $(MAKE) --no-print-directory SAN=address,undefined
 setup:
 	@tests/setup.sh build
 
-# What make check, demo, bench and fuzz need; apt is asked only for what is missing.
+# What make check, demo, bench, bench-wan and fuzz need; apt is asked only for what is missing.
 setup-%:
 	@tests/setup.sh $*
 
@@ -84,6 +84,11 @@ demo: setup-demo
 bench: setup-bench
 	$Q$(MAKE) --no-print-directory -j$$(nproc) all $B/tests/bench/flood
 	$Qtests/bench/run --build $B
+
+# W: options of tests/bench/wan, such as W=--quick.
+bench-wan: setup-bench-wan
+	$Q$(MAKE) --no-print-directory -j$$(nproc) all test-tools
+	$Qtests/bench/wan --build $B $W
 
 # ---- libFuzzer -----------------------------------------------------------
 
