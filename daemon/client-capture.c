@@ -136,6 +136,7 @@ static bool read_pages(Replay *self, Channel *channel, GError **error)
     channel->pos += self->geometry.header_size;
     if (header->normal_pages + header->zero_pages > 0) {
         self->packet.kind = PACKET_PAGES;
+        self->packet.in_channel = channel->source->id;
         if (!check_pages(self, channel, error) ||
             !read_payload(self, channel, error)) {
             return false;
@@ -159,6 +160,7 @@ static bool read_device(Replay *self, Channel *channel, GError **error)
     }
     channel->pos += MULTIFD_DEVICE_HEADER_SIZE;
     self->packet.kind = PACKET_DEVICE_STATE;
+    self->packet.in_channel = channel->source->id;
     self->packet.payload_len = self->packet.device.payload_size;
     if (!channel->source->headers_only) {
         if (!need(channel, self->packet.payload_len, error)) {

@@ -11,7 +11,6 @@
 enum {
     EPOCHS_SHOWN = 40,
     REGIONS_SHOWN = 10,
-    CHANNELS_SHOWN = 16,    /* in the rows of epochs */
 };
 
 static gboolean with_devices;
@@ -101,33 +100,26 @@ static void add_channels(GString *text, JsonArray *channels)
     client_table_append(&table, text, "\nChannels\n", titles);
 }
 
-/* "12 9 13": packets of one epoch by channel, where a recording tells. */
-static char *join_packets(JsonArray *channels, unsigned row, unsigned per_row)
+/* "12 9 13": packets of one epoch by channel. */
+static char *join_packets(JsonObject *epoch)
 {
+    JsonArray *packets = client_format_get_array(epoch, "by-channel");
     GString *text = g_string_new(NULL);
 
-    for (unsigned i = 0; i < MIN(client_format_get_length(channels), CHANNELS_SHOWN); i++) {
-        JsonArray *epochs = client_format_get_array(client_format_object_at(channels, i),
-                                                    "epochs");
-        uint64_t packets = 0;
-
-        for (unsigned e = row * per_row; e < (row + 1) * per_row; e++) {
-            packets += client_format_number_at(epochs, e);
-        }
-        g_string_append_printf(text, "%s%" PRIu64, i ? " " : "", packets);
+    for (unsigned i = 0; i < client_format_get_length(packets); i++) {
+        g_string_append_printf(text, "%s%" PRIu64, i ? " " : "",
+                               client_format_number_at(packets, i));
     }
     return g_string_free(text, FALSE);
 }
 
-static void add_epochs(GString *text, JsonObject *traffic, JsonArray *channels)
+static void add_epochs(GString *text, JsonObject *traffic)
 {
     static const char *const titles[] = {
         "EPOCH", "PACKETS", "NORMAL", "ZERO", "AGAIN", "PAYLOAD", "BY CHANNEL",
         NULL
     };
     JsonArray *epochs = client_format_get_array(traffic, "epochs");
-    unsigned per_row = client_format_get_number(traffic, "epochs-per-row");
-    bool recorded = client_format_has(traffic, "channels");
     unsigned skipped = 0;
     ClientTable table;
 
@@ -147,8 +139,7 @@ static void add_epochs(GString *text, JsonObject *traffic, JsonArray *channels)
         client_table_add_number(&table, epoch, "epoch");
         client_table_add_number(&table, epoch, "packets");
         add_pages(&table, epoch);
-        client_table_add(&table, recorded ? join_packets(channels, i, per_row)
-                                  : g_strdup("-"));
+        client_table_add(&table, join_packets(epoch));
         client_table_end_row(&table);
     }
     client_table_append(&table, text, "\nEpochs with pages\n", titles);
@@ -263,7 +254,7 @@ char *client_inspect_to_string(JsonObject *traffic, JsonArray *channels)
     add_head(text, traffic);
     add_blocks(text, blocks);
     add_channels(text, channels);
-    add_epochs(text, traffic, channels);
+    add_epochs(text, traffic);
     add_regions(text, blocks);
     add_sections(text, client_format_get_object(traffic, "main"));
     if (g_strcmp0(client_format_get_string(traffic, "clock"), "time") == 0) {
@@ -333,6 +324,16 @@ static JsonObject *id_argument(const char *id)
     return arguments;
 }
 
+static void print_bytes(JsonObject *migration)
+{
+    g_autofree char *in = units_format_size(client_format_get_number(
+        migration, "bytes-in"));
+    g_autofree char *out = units_format_size(client_format_get_number(
+        migration, "wire-bytes-out"));
+
+    g_print("%s in, %s out on the wire\n", in, out);
+}
+
 static ClientSessionExit inspect_migration(ClientSession *session,
                                            const char *id)
 {
@@ -359,6 +360,7 @@ static ClientSessionExit inspect_migration(ClientSession *session,
     text = client_inspect_to_string(
         json_node_get_object(traffic),
         migration ? client_format_get_array(migration, "channels-in") : NULL);
+    print_bytes(migration);
     g_print("%s", text);
     return CLIENT_SESSION_OK;
 }

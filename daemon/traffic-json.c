@@ -104,6 +104,21 @@ static void add_blocks(const TrafficCounts *counts, JsonObject *ret)
 
 /* ---- rows over time ------------------------------------------------------------------- */
 
+/* Up to the last channel that had one. */
+static JsonArray *by_channel_to_json(const TrafficEpoch *epoch)
+{
+    JsonArray *list = json_array_new();
+    unsigned n = TRAFFIC_CHANNELS;
+
+    while (n > 0 && epoch->by_channel[n - 1] == 0) {
+        n--;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        json_array_add_int_element(list, epoch->by_channel[i]);
+    }
+    return list;
+}
+
 static void add_epoch(JsonArray *list, const TrafficEpoch *epoch,
                       uint64_t number)
 {
@@ -112,6 +127,8 @@ static void add_epoch(JsonArray *list, const TrafficEpoch *epoch,
     json_object_set_int_member(object, "epoch", number);
     json_object_set_int_member(object, "packets", epoch->packets);
     json_object_set_int_member(object, "device-packets", epoch->device_packets);
+    json_object_set_array_member(object, "by-channel",
+                                 by_channel_to_json(epoch));
     add_pages(object, &epoch->pages);
     json_object_set_double_member(object, "first-ms", epoch->first_us / 1000.0);
     json_object_set_double_member(object, "last-ms", epoch->last_us / 1000.0);

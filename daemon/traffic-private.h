@@ -11,6 +11,7 @@ enum {
     TRAFFIC_PARTS = 256,        /* of a block, at most */
     TRAFFIC_SLICES = 32,        /* of time */
     TRAFFIC_EPOCHS = 128,
+    TRAFFIC_CHANNELS = 16,      /* whose packets are told apart in epochs */
     TRAFFIC_HISTORY = 128,
 };
 
@@ -45,6 +46,7 @@ typedef struct {
 typedef struct {
     TrafficPages pages;
     uint64_t packets, device_packets;
+    uint32_t by_channel[TRAFFIC_CHANNELS];      /* packets of either kind */
     int64_t first_us, last_us;  /* valid with packets */
 } TrafficEpoch;
 

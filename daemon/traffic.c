@@ -59,6 +59,9 @@ static void merge_epochs(TrafficCounts *counts)
             to->last_us = MAX(to->last_us, row.last_us);
             to->packets += row.packets;
             to->device_packets += row.device_packets;
+            for (unsigned c = 0; c < TRAFFIC_CHANNELS; c++) {
+                to->by_channel[c] += row.by_channel[c];
+            }
         }
     }
     memset(&counts->epochs[TRAFFIC_EPOCHS / 2], 0,
@@ -341,12 +344,20 @@ static void note_pages(Traffic *self, const char *name, const uint64_t *offsets,
     history->again += pages->again;
 }
 
+static TrafficEpoch *count_channel(TrafficEpoch *epoch, const Packet *packet)
+{
+    if (packet->in_channel < TRAFFIC_CHANNELS) {
+        epoch->by_channel[packet->in_channel]++;
+    }
+    return epoch;
+}
+
 static void note_device_packet(TrafficCounts *counts, uint64_t epoch,
                                const Packet *packet)
 {
     int64_t now_us = get_now(counts);
 
-    get_epoch(counts, epoch, now_us)->device_packets++;
+    count_channel(get_epoch(counts, epoch, now_us), packet)->device_packets++;
     get_history(counts, now_us)->in_bytes += packet->payload_len;
     counts->device_packets++;
     counts->device_bytes += packet->payload_len;
@@ -366,7 +377,8 @@ void traffic_note_packet(Traffic *self, uint64_t epoch, const Packet *packet)
         pages.zero = header->zero_pages;
         pages.bytes = packet->payload_len;
         note_pages(self, header->ramblock, header->offset, &pages, epoch);
-        get_epoch(&self->counts, epoch, get_now(&self->counts))->packets++;
+        count_channel(get_epoch(&self->counts, epoch, get_now(&self->counts)),
+                      packet)->packets++;
         self->counts.packets++;
     } else {
         note_device_packet(&self->counts, epoch, packet);

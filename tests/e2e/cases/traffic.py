@@ -54,6 +54,8 @@ def check_sums(name, traffic, migration):
         check(block['again-exact'] and 0 <= distinct * traffic['page-size'] <= block['used-length'],
               '%s: %d distinct pages of %s' % (name, distinct, block))
     check(traffic['epochs-closed'] == migration['epochs'], '%s: epochs' % name)
+    check(all(sum(e['by-channel']) == e['packets'] for e in epochs) and
+          sum(len(e['by-channel']) > 1 for e in epochs), '%s: packets by channel: %s' % (name, epochs))
 
 
 def check_moments(name, moments):
