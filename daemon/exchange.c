@@ -10,7 +10,6 @@
 
 enum {
     RETURN_RING_SIZE = 64 * 1024,
-    PREEMPT_RING_SIZE = 64 * 1024,
 };
 
 static void free_queue(void *data)
@@ -51,7 +50,7 @@ Exchange *exchange_new(const ExchangeSetup *setup)
     main_stream_set_page_size(self->main, self->page_size);
     byte_ring_init(&self->main_ring, setup->main_ring);
     byte_ring_init(&self->return_ring, RETURN_RING_SIZE);
-    byte_ring_init(&self->preempt_ring, PREEMPT_RING_SIZE);
+    byte_ring_init(&self->preempt_ring, EXCHANGE_PREEMPT_RING);
     self->markers = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     return_path_init(&self->return_path);
     return self;

@@ -216,6 +216,8 @@ void exchange_set_delivery_hook(Exchange *self, ExchangeDelivery hook,
  * before: so the source's side says that there is one as soon as there may be.
  */
 
+enum { EXCHANGE_PREEMPT_RING = 64 * 1024 };     /* bytes of it held at most */
+
 /* The stream allows for postcopy, and no multifd channel is still to come: a
  * connection that says nothing may be the preempt channel. */
 bool exchange_preempt_is_possible(Exchange *self);

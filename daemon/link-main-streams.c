@@ -53,6 +53,41 @@ static uint64_t *get_main_ack(LinkAck *ack)
     return &ack->main_offset;
 }
 
+/* ---- preempt channel -------------------------------------------------------------- */
+
+/* Pages that the guest waits for: they count, and never wait. */
+static gssize pull_preempt(LinkMain *self, uint8_t *buf, size_t max)
+{
+    gssize n = exchange_preempt_pull(self->exchange, buf, max);
+
+    if (n > 0 && self->limiter) {
+        limiter_charge(self->limiter,
+                       get_wire_cost(self, LINK_HEADER_SIZE + n));
+    }
+    return n;
+}
+
+static bool push_preempt(LinkMain *self, const uint8_t *buf, size_t len)
+{
+    return exchange_preempt_push(self->exchange, buf, len);
+}
+
+static void end_preempt(LinkMain *self)
+{
+    exchange_preempt_end(self->exchange);
+}
+
+static uint64_t *get_preempt_ack(LinkAck *ack)
+{
+    return &ack->preempt_offset;
+}
+
+static uint64_t get_preempt_window(const LinkMainFlow *flow, bool sending)
+{
+    (void)sending;
+    return flow->preempt_window;
+}
+
 /* ---- return path ------------------------------------------------------------------ */
 
 static gssize pull_return(LinkMain *self, uint8_t *buf, size_t max)
@@ -84,6 +119,8 @@ static uint64_t get_one_way_window(const LinkMainFlow *flow, bool sending)
 
 /* The most urgent first. */
 static const LinkMainStream streams[] = {
+    { LINK_PREEMPT, true, pull_preempt, push_preempt, end_preempt,
+      get_preempt_ack, get_preempt_window },
     { LINK_MAIN, true, pull_main, push_main, end_main, get_main_ack,
       get_one_way_window },
     { LINK_RETURN, false, pull_return, push_return, end_return, get_return_ack,

@@ -110,6 +110,10 @@ static void on_delivered(uint64_t main_offset, uint64_t return_offset,
     g_mutex_lock(&self->lock);
     note_delivered(self, LINK_MAIN, main_offset);
     note_delivered(self, LINK_RETURN, return_offset);
+    if (self->exchange) {
+        note_delivered(self, LINK_PREEMPT,
+                       exchange_preempt_get_delivered(self->exchange));
+    }
     g_mutex_unlock(&self->lock);
 }
 

@@ -72,6 +72,8 @@ typedef struct {
     uint64_t send_window;   /* what the peer granted for MAIN or RETURN, and no more
                                than we can keep: memory of that size is taken */
     uint64_t receive_window;    /* what we granted; our exchange's ring holds it */
+    uint64_t preempt_window;    /* what the destination side granted for PREEMPT, at
+                                   most EXCHANGE_PREEMPT_RING; 0: there is none */
 } LinkMainFlow;
 
 /*

@@ -231,7 +231,7 @@ static bool read_info(JsonObject *answer, LinkGrant *ret, GError **error)
 
 static bool read_grant(JsonObject *answer, LinkGrant *ret, GError **error)
 {
-    int64_t window, main_window, channels;
+    int64_t window, main_window, preempt_window, channels;
 
     if (!get_number(answer, "window", G_MAXINT64, &window, error) ||
         !get_number(answer, "main-window", G_MAXINT64, &main_window, error) ||
@@ -245,6 +245,10 @@ static bool read_grant(JsonObject *answer, LinkGrant *ret, GError **error)
         .channels = channels,
         .knows_zero_pages = true,
     };
+    if (qmp_message_get_uint(answer, "preempt-window", EXCHANGE_PREEMPT_RING,
+                             &preempt_window)) {
+        ret->preempt_window = preempt_window;
+    }
     qmp_message_get_bool(answer, "no-multifd", &ret->no_multifd);
     qmp_message_get_bool(answer, "postcopy", &ret->postcopy);
     qmp_message_get_bool(answer, "preempt", &ret->preempt);
@@ -322,6 +326,7 @@ bool migration_link_open(Migration *self, unsigned lanes,
         .limiter = self->limiter,
         .send_window = MIN(grant->main_window, get_main_window(self)),
         .receive_window = MIGRATION_RETURN_WINDOW,
+        .preempt_window = grant->preempt_window,
     };
 
     setup.lanes = connect_bulk_lanes(self, lanes, error);

@@ -12,8 +12,6 @@ enum {
     MIGRATION_MAIN_WINDOW = 8 * 1024 * 1024,
     MIGRATION_RETURN_WINDOW = 64 * 1024,
     MIGRATION_MAIN_RING = 1024 * 1024,      /* of main channel, without a link */
-    /* Whether PREEMPT frames flow; without them postcopy goes without the channel. */
-    MIGRATION_LINK_CARRIES_PREEMPT = 0,
 };
 
 /*
@@ -26,7 +24,7 @@ uint64_t migration_queue_memory(Migration *self);
 
 /* What the peer granted in its answer to `prepare`. */
 typedef struct {
-    uint64_t window, main_window;
+    uint64_t window, main_window, preempt_window;
     unsigned channels;              /* K, as far as the peer knows; 0: as N */
     bool knows_zero_pages;          /* its QEMU is 9.0 or later, if it said so */
     bool no_multifd;                /* both QEMUs are to be set without */

@@ -56,6 +56,7 @@ static void begin_flow(Target *self, uint64_t return_window)
     LinkMainFlow flow = {
         .send_window = MIN(return_window, MIGRATION_RETURN_WINDOW),
         .receive_window = MIGRATION_MAIN_WINDOW,
+        .preempt_window = EXCHANGE_PREEMPT_RING,
     };
 
     migration_create_exchange(migration, exchange);
@@ -153,6 +154,8 @@ static JsonObject *do_prepare(Target *self, JsonObject *args, GError **error)
     answer = json_object_new();
     json_object_set_int_member(answer, "window", get_window(self->migration));
     json_object_set_int_member(answer, "main-window", MIGRATION_MAIN_WINDOW);
+    json_object_set_int_member(answer, "preempt-window",
+                               EXCHANGE_PREEMPT_RING);
     json_object_set_int_member(answer, "channels", channels);
     if (self->qemu) {
         target_qemu_describe(self->qemu, answer);

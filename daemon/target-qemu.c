@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include "daemon/egress-qemu.h"
-#include "daemon/migration-link.h"
 #include "daemon/registry.h"
 #include "qmp/error.h"
 #include "qmp/message.h"
@@ -109,7 +108,7 @@ static void settle_postcopy(TargetQemu *self, const QemuInfo *source)
     self->multifd = !self->postcopy ||
                     (qemu_info_has_multifd_with_postcopy(source) &&
                      qemu_info_has_multifd_with_postcopy(self->info));
-    self->preempt = self->postcopy && MIGRATION_LINK_CARRIES_PREEMPT &&
+    self->preempt = self->postcopy &&
                     qemu_info_has_capability(source, "postcopy-preempt") &&
                     qemu_info_has_capability(self->info, "postcopy-preempt");
     if (!self->multifd) {

@@ -82,7 +82,8 @@ def multifd(t, kind, n, k):
 
 
 @case('e2e/postcopy/preempt/{kind}-n{n}-k{k}', needs=NEEDS, table=[
-    dict(kind='daemon', n=0, k=0), dict(kind='daemon', n=2, k=3, full=True)])
+    dict(kind='daemon', n=0, k=0, full=True), dict(kind='daemon', n=2, k=3, full=True),
+    dict(kind='link', n=0, k=0), dict(kind='link', n=2, k=3, full=True)])
 def preempt(t, kind, n, k):
     """Answers to page requests have a channel of their own, which says nothing before."""
     if n and t.options.machine.endswith('-7.2'):
