@@ -74,6 +74,23 @@ static void add_size(GPtrArray *parts, const char *before,
     add(parts, g_strconcat(before, size, after, NULL));
 }
 
+/* While nothing moves: why, and for how long it may last. */
+static void add_outage(GPtrArray *parts, JsonObject *migration)
+{
+    JsonObject *link = client_format_get_object(migration, "link");
+    uint64_t down_ms = client_format_get_number(link, "down-ms");
+    uint64_t budget_ms = client_format_get_number(link, "budget-ms");
+    g_autofree char *down = units_format_time(down_ms);
+    g_autofree char *left = units_format_time(budget_ms - MIN(down_ms, budget_ms));
+
+    if (g_strcmp0(client_format_get_string(link, "state"), "down") != 0) {
+        return;
+    }
+    add(parts, budget_ms > 0
+        ? g_strdup_printf("link down for %s (gives up in %s)", down, left)
+        : g_strdup_printf("link down for %s", down));
+}
+
 /* What there is to say, the most important first. */
 static GPtrArray *collect(JsonObject *migration)
 {
@@ -91,6 +108,7 @@ static GPtrArray *collect(JsonObject *migration)
     if (g_strcmp0(state, "active") != 0) {
         add(parts, client_format_escape(state));
     }
+    add_outage(parts, migration);
     add(parts, units_format_rate(client_format_get_number(migration,
                                                           "rate")));
     /* Before QEMU knows how much there is, nothing being left says nothing. */

@@ -25,15 +25,19 @@ static bool handle_control(LinkMain *self, const LinkFrame *frame,
                           error)) {
         return false;
     }
+    message = link_lane_json_parse("CONTROL", self->in_buf, frame->length,
+                                   error);
+    if (!message || !link_main_handle_control(self, message, error)) {
+        return false;
+    }
+    /* Not before it is in safe hands. */
     g_mutex_lock(&self->lock);
     self->ack.control = ++self->control_in;
     self->ack_wanted = true;
     self->heard = self->exchange != NULL;
     g_cond_broadcast(&self->changed);
     g_mutex_unlock(&self->lock);
-    message = link_lane_json_parse("CONTROL", self->in_buf, frame->length,
-                                   error);
-    return message && link_main_handle_control(self, message, error);
+    return true;
 }
 
 /* A flood of them costs the peer more than us: only the last is answered. */

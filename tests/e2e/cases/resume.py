@@ -5,6 +5,7 @@ What breaks it is a relay between the daemons: it cuts, stands still, or takes
 nobody in.  Whatever happens the guest runs once, whole, and no more is sent
 again than was under way.
 """
+import os
 import random
 import threading
 import time
@@ -321,8 +322,12 @@ class Faults:
                                'stall-down': ('down',)}[kind])
 
 
+# MULTIFERRY_FAULTS=50 for more of them, or =FROM-TO for those seeds again (TO is not among them).
+FIRST, LAST = [int(n) for n in (['0'] + os.environ.get('MULTIFERRY_FAULTS', '3').split('-'))[-2:]]
+
+
 @case('e2e/resume/random/{seed}', needs=NEEDS, timeout=150, table=[
-    dict(seed=s) for s in range(3)])
+    dict(seed=s) for s in range(FIRST, LAST)])
 def random_faults(t, seed):
     """Faults from a seed, which is the case's name: it arrives in the end."""
     scene = Scene(t, rate='60mbit', dc1={'outage': '60s', 'outage-switchover': '60s'})

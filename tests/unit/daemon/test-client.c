@@ -279,6 +279,25 @@ static void test_progress_fits_any_width(void)
     }
 }
 
+/* A link that is down is what an operator must see first. */
+static void test_progress_link_down(void)
+{
+    g_autoptr(JsonNode) node = parse(
+        "{\"state\": \"active\", \"rate\": 0, \"link\": {\"state\": \"down\", "
+        "\"down-ms\": 3000, \"budget-ms\": 120000}}");
+    g_autoptr(JsonNode) stuck = parse(
+        "{\"state\": \"active\", \"rate\": 0, \"link\": {\"state\": \"down\", "
+        "\"down-ms\": 3000}}");
+    g_autofree char *line =
+        client_progress_to_string(json_node_get_object(node), 60);
+    g_autofree char *other =
+        client_progress_to_string(json_node_get_object(stuck), 20);
+
+    g_assert_cmpstr(line, ==, "link down for 3.0 s (gives up in 1 min 57 s)  "
+                    "0 bit/s");
+    g_assert_cmpstr(other, ==, "link down for 3.0 s");
+}
+
 /* A tunnel has no QEMU to ask; and a newer daemon may say anything. */
 static void test_progress_without_figures(void)
 {
@@ -741,6 +760,7 @@ int main(int argc, char **argv)
     err = g_string_new(NULL);
     add("progress/line", test_progress_line);
     add("progress/fits-any-width", test_progress_fits_any_width);
+    add("progress/link-down", test_progress_link_down);
     add("progress/without-figures", test_progress_without_figures);
     add("progress/before-ram-is-known", test_progress_before_ram_is_known);
     add("progress/no-estimate-without-convergence",
