@@ -8,8 +8,10 @@ import os
 import re
 import subprocess
 
+from cases.validation import TEXT, files, plain, source
 from harness import case, check
 from harness.daemon import Daemon
+from harness.howto import HowTo
 
 QMP_TYPES = {'str': 'string', 'int': 'integer', 'bool': 'boolean', 'number': 'number',
              'any': 'value'}
@@ -37,9 +39,13 @@ class Manual:
         return dict(zip(parts[1::2], parts[2::2]))
 
     def options(self):
-        """--config and -c of '.It Fl c , -config Ns = Ns Ar FILE'."""
-        return {'-' + word for line in re.findall(r'^\.It Fl (.*)', self.text, re.M)
-                for word in re.sub(r' Ns =.*| Ar .*', '', line).replace(',', ' ').split()}
+        return options_in(self.text)
+
+
+def options_in(text):
+    """--config and -c of '.It Fl c , -config Ns = Ns Ar FILE'."""
+    return {'-' + word for line in re.findall(r'^\.It Fl (.*)', text, re.M)
+            for word in re.sub(r' Ns =.*| Ar .*', '', line).replace(',', ' ').split()}
 
 
 def compare(what, got, expected, where):
@@ -82,6 +88,81 @@ def client_options(t):
     for command in commands:
         real |= options_of(help_of(program, 'help', command))
     compare('options', page.options(), real, page.name)
+    common = options_of(general)
+    texts = page.subsections('DESCRIPTION')
+    for command in commands:
+        compare('options', options_in(texts[command]),
+                options_of(help_of(program, 'help', command)) - common,
+                '%s: %s' % (page.name, command))
+
+
+def keys_of(tree):
+    """The configuration table: {group: keys}."""
+    with open(os.path.join(tree, 'daemon/config-table.c')) as f:
+        text = f.read()
+    arrays = {name: set(re.findall(r'^    \{ "([\w@-]+)",', body, re.M)) for name, body in
+              re.findall(r'ConfigKey (\w+)\[\] = \{\n(.*?)^\};', text, re.M | re.S)}
+    groups = re.findall(r'^    \{ "(\w+)", .*?KEYS\((\w+)\)',
+                        text.partition('config_table_groups[]')[2], re.M | re.S)
+    return {name: arrays[keys] for name, keys in groups}
+
+
+@case('e2e/manuals/configuration')
+def configuration(t):
+    """Each group and key of the table is in the manual and in the sample, and no other."""
+    real = keys_of(t.options.tree)
+    check('control' in real['daemon'] and 'qmp' in real['vm'], 'got %s' % real)
+    page = Manual(t.options.tree, 'multiferryd.conf.5')
+    texts = {re.sub(r'^The group |^Groups | NAME$', '', title): text
+             for title, text in page.subsections('GROUPS').items()}
+    compare('groups', set(texts), set(real), page.name)
+    for group, keys in real.items():
+        compare('keys', set(re.findall(r'^\.It Cm ([\w@-]+) Ns', texts[group], re.M)), keys,
+                '%s: [%s]' % (page.name, group))
+    with open(os.path.join(t.options.tree, 'systemd/multiferryd.conf')) as f:
+        parts = re.split(r'^#?\[(\w+).*\]\n', f.read(), flags=re.M)
+    sample = {}
+    for group, text in zip(parts[1::2], parts[2::2]):
+        sample.setdefault(group, set()).update(
+            re.findall(r'^#?((?:rate@|[a-z-]+))[\d:-]*=', text, re.M))
+    compare('groups', set(sample), set(real), 'multiferryd.conf')
+    for group, keys in real.items():
+        compare('keys', sample[group], keys, 'multiferryd.conf: [%s]' % group)
+
+
+# What the system says, and QEMU.
+OTHERS = ('Connection refused', 'Permission denied', 'timed out', 'Warning', 'migrate', 'paused')
+
+
+def fragments(text):
+    """What of a quoted message does not vary: no '...', numbers, or names in quotes."""
+    text = re.sub(r"'[^']*'|\bNAME\b|\b0x[0-9a-f]+|\b[\d.:]+\b|\btcp:\S+|\bunix:\S*", '...', text)
+    return [p.strip(" ,;:'") for p in re.split(r'\.\.\.|: ', text) if len(p.strip(" ,;:'")) > 7]
+
+
+def quoted(tree):
+    """(where, message) of what the pages say that the program says."""
+    page = Manual(tree, 'multiferryd.8')
+    for text in re.findall(r'^\.It "(.*)"', page.section('DIAGNOSTICS'), re.M):
+        yield page.name, text
+    for name, section in (('failures.md', 'Why?'), ('certificates.md', 'Messages'),
+                          ('first-migration.md', 'If it did not work')):
+        for row in HowTo(tree, name).rows(section):
+            for text in re.findall('`([^`]*)`', row[0]):
+                yield name, text
+
+
+@case('e2e/manuals/messages')
+def messages(t):
+    """An operator finds the words that he sees."""
+    tree = t.options.tree
+    said = '\n'.join(plain(m[0]) for name in files(tree, 'wire/*.c', 'daemon/*.c', 'qmp/*.c')
+                     for m in TEXT.finditer(source(tree, name)))
+    found = list(quoted(tree))
+    check(len(found) > 50, 'got %d messages out of the pages, expected more' % len(found))
+    wrong = ['%s: %s' % (where, part) for where, text in found for part in fragments(text)
+             if part not in said and not any(o in part for o in OTHERS)]
+    check(not wrong, 'no source says: ' + '; '.join(wrong))
 
 
 def described(text):
