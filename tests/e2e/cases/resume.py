@@ -154,6 +154,17 @@ def handover(t, seconds):
     scene.assert_arrived(resumed=False)
 
 
+@case('e2e/resume/postcopy/{how}-{seconds}s', needs=NEEDS, timeout=90, table=[
+    dict(how='cut', seconds=2)])
+def postcopy(t, how, seconds):
+    """The guest runs at the destination and waits for its pages: a bit longer."""
+    scene = Scene(t, rate='30mbit', postcopy_auto=True)
+    wait_for(scene.dst.running, 'the guest to run at the destination', 60)
+    check(scene.src.migration()['status'] == 'postcopy-active', 'it is over already')
+    scene.break_link(how, seconds)
+    scene.assert_arrived()
+
+
 @case('e2e/resume/peer-stopped', needs=NEEDS, timeout=90)
 def peer_stopped(t):
     """The far daemon stands still for longer than link-dead."""
