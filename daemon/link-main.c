@@ -106,14 +106,19 @@ static void on_delivered(uint64_t main_offset, uint64_t return_offset,
                          void *data)
 {
     LinkMain *self = data;
+    uint64_t preempt_offset = 0;
+    Exchange *exchange;
 
+    g_mutex_lock(&self->lock);
+    exchange = self->exchange;
+    g_mutex_unlock(&self->lock);
+    if (exchange) {
+        preempt_offset = exchange_preempt_get_delivered(exchange);
+    }
     g_mutex_lock(&self->lock);
     note_delivered(self, LINK_MAIN, main_offset);
     note_delivered(self, LINK_RETURN, return_offset);
-    if (self->exchange) {
-        note_delivered(self, LINK_PREEMPT,
-                       exchange_preempt_get_delivered(self->exchange));
-    }
+    note_delivered(self, LINK_PREEMPT, preempt_offset);
     g_mutex_unlock(&self->lock);
 }
 
