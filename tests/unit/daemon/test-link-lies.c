@@ -92,6 +92,7 @@ static void open_exchange(Victim *self)
     };
     LinkMainFlow flow = {
         .send_window = MAIN_WINDOW, .receive_window = MAIN_WINDOW,
+        .preempt_window = EXCHANGE_PREEMPT_RING,
     };
 
     self->exchange = exchange_new(&setup);
@@ -448,6 +449,24 @@ static void lie_main_window(Victim *v)
     }
 }
 
+static void lie_preempt_gap(Victim *v)
+{
+    LinkFrame frame = { .type = LINK_PREEMPT, .length = 1, .sequence = 1 };
+
+    say(v->peer_main, &frame, "x");
+}
+
+static void lie_preempt_window(Victim *v)
+{
+    g_autofree uint8_t *buf = g_malloc0(EXCHANGE_PREEMPT_RING);
+    LinkFrame frame = { .type = LINK_PREEMPT, .length = EXCHANGE_PREEMPT_RING };
+
+    say(v->peer_main, &frame, buf);
+    frame.sequence = frame.length;
+    frame.length = 1;
+    say(v->peer_main, &frame, buf);
+}
+
 static void lie_main_after_end(Victim *v)
 {
     g_autoptr(GByteArray) sent = link_fixture_main_start();
@@ -565,6 +584,8 @@ static const Lie destination_lies[] = {
     { "device-checksum", lie_device_checksum, "got data with checksum" },
     { "main-gap", lie_main_gap, "MAIN frame with offset 1000" },
     { "main-window", lie_main_window, "(window 4096)" },
+    { "preempt-gap", lie_preempt_gap, "PREEMPT frame with offset 1" },
+    { "preempt-window", lie_preempt_window, "(window 65536)" },
     { "main-after-end", lie_main_after_end, "after the end of that stream" },
     { "return-to-destination", lie_return_to_destination,
       "from the end that must not send any" },
@@ -784,6 +805,23 @@ static void lie_ack_bulk(Victim *v)
     say_ack(v, 1, 0);
 }
 
+static void lie_ack_preempt(Victim *v)
+{
+    LinkAck ack = { .preempt_offset = 1 };
+    uint8_t buf[LINK_ACK_SIZE];
+    LinkFrame frame = { .type = LINK_ACK, .length = sizeof(buf) };
+
+    link_ack_encode(&ack, buf);
+    say(v->peer_main, &frame, buf);
+}
+
+static void lie_preempt_to_source(Victim *v)
+{
+    LinkFrame frame = { .type = LINK_PREEMPT, .length = 1 };
+
+    say(v->peer_main, &frame, "x");
+}
+
 static void lie_return_gap(Victim *v)
 {
     LinkFrame frame = { .type = LINK_RETURN, .length = 1, .sequence = 1 };
@@ -809,7 +847,9 @@ static void lie_main_to_source(Victim *v)
 static const Lie source_lies[] = {
     { "ack-main", lie_ack_main, "got ACK of MAIN byte 1" },
     { "ack-bulk", lie_ack_bulk, "got ACK of bulk frames below 1" },
+    { "ack-preempt", lie_ack_preempt, "got ACK of PREEMPT byte 1" },
     { "return-gap", lie_return_gap, "RETURN frame with offset 1" },
+    { "preempt-to-source", lie_preempt_to_source, "must not send any" },
     { "return-window", lie_return_window, "(window 4096)" },
     { "main-to-source", lie_main_to_source, "must not send any" },
 };

@@ -269,11 +269,12 @@ static void open_main_lane(Link *self)
     };
     LinkMainFlow to_destination = {
         .exchange = self->source, .send_window = self->want->main_window,
-        .receive_window = 64 * 1024,
+        .receive_window = 64 * 1024, .preempt_window = EXCHANGE_PREEMPT_RING,
     };
     LinkMainFlow to_source = {
         .exchange = self->destination, .send_window = 64 * 1024,
         .receive_window = self->want->main_window,
+        .preempt_window = EXCHANGE_PREEMPT_RING,
     };
     Stream *pair[2];
 
@@ -633,6 +634,12 @@ static void run_case(const void *data)
 
 /* ---- ends ---------------------------------------------------------------------------- */
 
+static const Case small_main = {
+    1, 1, 1, 60, 0, 64 * 1024, 100, false, 0,
+};
+static const Case small_main_cut = {
+    1, 1, 1, 60, 0, 64 * 1024, 100, false, 7,
+};
 static const Case plain = { 2, 3, 2, 3, 4, 1024 * 1024, 64 * 1024, false, 0 };
 
 /* No multifd: the event says so, bulk lanes stay silent, main bytes flow. */
@@ -666,6 +673,58 @@ static void test_main_only(void)
                     self->main_got->len);
     g_assert_cmpuint(egress_link_get_lanes(self->egress, &lane, 1), ==, 1);
     g_assert_cmpuint(lane.frames, ==, 0);
+    link_close(self);
+}
+
+/* ---- postcopy's preempt channel ---------------------------------------------------- */
+
+enum { PREEMPT_BYTES = 300 * 1000 };    /* several windows */
+
+static void fill_preempt(uint8_t *buf)
+{
+    for (unsigned i = 0; i < PREEMPT_BYTES; i++) {
+        buf[i] = i % 251;
+    }
+}
+
+static void *push_preempt_thread(void *data)
+{
+    Link *self = data;
+    g_autofree uint8_t *buf = g_malloc(PREEMPT_BYTES);
+
+    fill_preempt(buf);
+    g_assert_true(exchange_preempt_push(self->source, buf, PREEMPT_BYTES));
+    exchange_preempt_end(self->source);
+    return NULL;
+}
+
+/* While nobody takes what main carries: it does not wait behind that. */
+static void run_preempt(const void *data)
+{
+    Link *self = link_open(data);
+    g_autofree uint8_t *got = g_malloc(PREEMPT_BYTES);
+    g_autofree uint8_t *want = g_malloc(PREEMPT_BYTES);
+    GThread *main = g_thread_new("push", push_main_thread, self);
+    GThread *push = g_thread_new("preempt", push_preempt_thread, self);
+    size_t have = 0;
+    gssize n;
+
+    while ((n = exchange_preempt_pull(self->destination, got + have,
+                                      PREEMPT_BYTES - have)) > 0) {
+        if (have == 0) {
+            start_cutting(self);    /* a link that never worked is given up */
+        }
+        have += n;
+        exchange_preempt_delivered(self->destination);
+    }
+    g_assert_cmpint(n, ==, 0);
+    fill_preempt(want);
+    g_assert_cmpmem(got, have, want, PREEMPT_BYTES);
+    g_thread_join(push);
+    stop_cutting(self);
+    exchange_fail(self->source, g_error_new(STREAM_ERROR, STREAM_ERROR_IO,
+                                            "enough"));
+    g_thread_join(main);
     link_close(self);
 }
 
@@ -777,6 +836,9 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     add_cases();
     g_test_add_func("/link/transfer/main-only", test_main_only);
+    g_test_add_data_func("/link/transfer/preempt", &small_main, run_preempt);
+    g_test_add_data_func("/link/transfer/preempt-cut", &small_main_cut,
+                         run_preempt);
     g_test_add_func("/link/transfer/stops-at-the-window",
                     test_stops_at_the_window);
     g_test_add_func("/link/end/main-lane-dies", test_main_lane_dies);
