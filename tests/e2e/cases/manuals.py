@@ -4,6 +4,7 @@
 Programs are asked (--help, query-qmp-schema); members of answers, which the
 schema calls "any", are read from the sources that make them.
 """
+import glob
 import os
 import re
 import subprocess
@@ -213,3 +214,34 @@ def answers(t):
     words = re.findall(r'^\.(?:It )?Va (.*)', text, re.M)
     compare('members', {w for line in words for w in re.findall(r'[\w-]+', line)} -
             {'doc'}, real, page.name)
+
+
+def anchors(path):
+    """What a page's headings are called in a link."""
+    with open(path) as f:
+        return {re.sub(r'[^\w\- ]', '', h.lower()).replace(' ', '-')
+                for h in re.findall(r'^#+ (.*)', f.read(), re.M)}
+
+
+@case('e2e/manuals/links')
+def links(t):
+    """A link in a page leads to a file that is there, and to a heading that it has."""
+    pages = glob.glob(os.path.join(t.options.tree, 'docs/*.md')) + [
+        os.path.join(t.options.tree, name) for name in ('README.md', 'NEWS.md')]
+    wrong = []
+    for page in pages:
+        with open(page) as f:
+            found = re.findall(r'\]\(([^)#\s]*)(?:#([^)\s]*))?\)', f.read())
+        for name, anchor in found:
+            target = os.path.join(os.path.dirname(page), name) if name else page
+            if '://' not in name and not (os.path.exists(target) and
+                                          (not anchor or anchor in anchors(target))):
+                wrong.append('%s: %s#%s' % (os.path.basename(page), name, anchor))
+    check(not wrong, 'lead nowhere: ' + ', '.join(wrong))
+    index = os.path.join(t.options.tree, 'docs/index.md')
+    with open(index) as f:
+        text = f.read()
+    lost = [n for n in map(os.path.basename, pages + glob.glob(
+        os.path.join(t.options.tree, 'docs/*.[1578]'))) if n not in text and n not in
+        ('index.md', 'README.md')]
+    check(not lost, 'not in index.md: ' + ', '.join(lost))
