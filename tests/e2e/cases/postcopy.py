@@ -246,6 +246,29 @@ def paused(t, kind, by, channel):
     compare(t, way_of(t, kind, n=0, k=0), broken(channel == 'preempt', how))
 
 
+@case('e2e/postcopy/cancelled/{kind}', needs=NEEDS, table=[
+    dict(kind='daemon'), dict(kind='link', full=True)])
+def cancelled(t, kind):
+    """Newer QEMUs refuse it; an older one leaves the guest in two halves, as it does without us."""
+    def body(way):
+        src, dst = busy_ends(way)
+        way.begin()
+        switch(src)
+        wait_for(lambda: src.migration()['ram']['postcopy-requests'] > 0, 'a page request')
+        try:
+            src.qmp.cmd('migrate_cancel')
+        except QmpError as e:
+            check('ostcopy' in str(e), str(e))
+            return way.outcome()
+        src.wait_migration('cancelled')
+        check(not src.running(), 'the guest runs at both ends')
+        check_told(way)
+        src.kill()
+        dst.kill()
+        return 'cancelled'
+    compare(t, way_of(t, kind, n=0, k=0), body)
+
+
 # ---- managed ----
 
 def managed_move(start):
