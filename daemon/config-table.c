@@ -43,6 +43,8 @@ static const ConfigKey daemon_keys[] = {
     { "migration-memory", CONFIG_VALUE_SIZE,
       offsetof(Config, migration_memory), "64M", 4 * MIB, TIB,
       "The most that one migration holds." },
+    { "page-history", CONFIG_VALUE_SIZE, offsetof(Config, page_history), "64M",
+      0, TIB, "What each end of a migration keeps of pages, to send changes." },
     { "max-migrations", CONFIG_VALUE_NUMBER, offsetof(Config, max_migrations),
       "64", 1, 4096, "How many migrations may run at once." },
     { "handover", CONFIG_VALUE_HANDOVER, offsetof(Config, handover), "safe",
@@ -107,6 +109,9 @@ static const ConfigKey peer_keys[] = {
       NULL, 0, 0, "The same at a time of day: rate@22:00-06:00." },
     { "weight", CONFIG_VALUE_NUMBER, offsetof(ConfigPeer, weight), "1", 1,
       CONFIG_WEIGHT_MAX, "Share of the daemon's rate, against other peers." },
+    { "compression", CONFIG_VALUE_LINK_COMPRESSION,
+      offsetof(ConfigPeer, compression), "auto", 0, 0,
+      "How pages are packed on the link: as hard as pays, not, or a level." },
     { "outage", CONFIG_VALUE_TIME, offsetof(ConfigPeer, outage_ms), "2min",
       100, 24 * HOUR_MS, "How long the link may be down before a migration is "
       "given up, while the guest runs at the source." },

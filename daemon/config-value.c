@@ -9,6 +9,7 @@
 #include "daemon/config.h"
 #include "daemon/tls.h"
 #include "daemon/units.h"
+#include "wire/link-pack.h"
 #include "wire/method.h"
 #include "wire/multifd.h"
 
@@ -391,6 +392,35 @@ static void clear_text(void *field)
     g_clear_pointer((char **)field, g_free);
 }
 
+static bool parse_link_compression(const ConfigKey *key G_GNUC_UNUSED,
+                                   const char *text, void *field,
+                                   GError **error)
+{
+    guint64 level;
+
+    if (strcmp(text, "auto") == 0) {
+        *(int *)field = CONFIG_COMPRESSION_AUTO;
+    } else if (strcmp(text, "none") == 0) {
+        *(int *)field = CONFIG_COMPRESSION_NONE;
+    } else if (g_ascii_string_to_unsigned(text, 10, 1, LINK_PACK_LEVEL_MAX,
+                                          &level, NULL)) {
+        *(int *)field = level;
+    } else {
+        return refuse(text, error, "auto, none, or a level of zstd from 1 to %d",
+                      LINK_PACK_LEVEL_MAX);
+    }
+    return true;
+}
+
+static char *encode_link_compression(const void *field)
+{
+    int level = *(const int *)field;
+
+    return level == CONFIG_COMPRESSION_AUTO ? g_strdup("auto")
+           : level == CONFIG_COMPRESSION_NONE ? g_strdup("none")
+           : g_strdup_printf("%d", level);
+}
+
 static bool parse_rate_schedule(const ConfigKey *key G_GNUC_UNUSED,
                                 const char *text, void *field, GError **error)
 {
@@ -438,6 +468,8 @@ static const Ops type_ops[] = {
     [CONFIG_VALUE_FINGERPRINT] = { parse_fingerprint, encode_text,
                                    clear_text },
     [CONFIG_VALUE_UUID]        = { parse_uuid, encode_text, clear_text },
+    [CONFIG_VALUE_LINK_COMPRESSION] = { parse_link_compression,
+                                        encode_link_compression, NULL },
     [CONFIG_VALUE_RATE_SCHEDULE] = { parse_rate_schedule, encode_rate_schedule,
                                      clear_rate_schedule },
 };

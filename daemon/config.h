@@ -39,6 +39,9 @@ typedef struct {
     uint64_t rate;              /* bytes/s; 0 unlimited */
     RateSchedule *rate_schedule;    /* NULL: none */
     unsigned weight;
+    int compression;            /* of the link: a level, or: */
+#define CONFIG_COMPRESSION_NONE 0
+#define CONFIG_COMPRESSION_AUTO (-1)
     unsigned outage_ms;         /* how long the link may be down: the guest runs */
     unsigned outage_switchover_ms;  /* the guest is stopped */
     unsigned outage_postcopy_ms;    /* the guest runs at the destination */
@@ -88,6 +91,7 @@ typedef struct {
     RateSchedule *rate_schedule;    /* NULL: none */
     uint64_t memory;            /* bytes for all migrations; default 512 MiB */
     uint64_t migration_memory;  /* bytes for one migration; default 64 MiB */
+    uint64_t page_history;      /* bytes for one migration over a link; 0: none */
     unsigned max_migrations;    /* at once; default 64 */
     Handover handover;          /* default of managed migrations */
     bool record_payload;        /* read-recording may give guest memory */

@@ -65,6 +65,7 @@ static void free_frame(EgressLinkFrames *self, EgressLinkFrame *frame)
         exchange_done(self->exchange, 0, frame->packet);
     }
     packet_free(frame->packet);
+    g_free(frame->body);
     g_free(frame);
 }
 
@@ -132,7 +133,7 @@ static void number_frame(EgressLinkFrames *self, EgressLinkFrame *frame)
     frame->frame.sequence = self->next_number++;
     frame->epoch_frames = self->epoch_frames;
     self->epoch_frames = frame->packet ? self->epoch_frames + 1 : 0;
-    self->in_flight += link_frame_cost(&frame->frame);
+    self->in_flight += frame->cost;
     self->table[frame->frame.sequence % self->capacity] = frame;
     g_queue_push_tail(&self->fresh, frame);
     g_cond_signal(&self->work);
@@ -142,11 +143,12 @@ bool egress_link_frames_add(EgressLinkFrames *self, Packet *packet,
                             uint64_t epoch)
 {
     EgressLinkFrame *frame = new_frame(packet, epoch);
-    uint64_t cost = link_frame_cost(&frame->frame);
     bool ok;
 
+    /* Before it is packed, which does not change what it takes the peer to hold. */
+    frame->cost = link_frame_cost(&frame->frame);
     g_mutex_lock(&self->lock);
-    while (!self->stopping && !has_room(self, cost)) {
+    while (!self->stopping && !has_room(self, frame->cost)) {
         g_cond_wait(&self->room, &self->lock);
     }
     ok = !self->stopping;
@@ -213,6 +215,9 @@ static void put_back(EgressLinkFrames *self, EgressLinkFrame *frame, bool whole)
     /* The lane's reference still keeps it. */
     if (first) {
         exchange_done(self->exchange, 0, frame->packet);
+        if (frame->body) {
+            g_clear_pointer(&frame->packet, packet_free);
+        }
     }
     g_mutex_lock(&self->lock);
     last = drop_reference(frame);
@@ -290,7 +295,7 @@ static bool forget_oldest(EgressLinkFrames *self, EgressLinkFrame **ret)
         g_queue_remove(&self->again, frame);
         frame->queued = false;
     }
-    self->in_flight -= link_frame_cost(&frame->frame);
+    self->in_flight -= frame->cost;
     self->acked++;
     *ret = frame;
     return drop_reference(frame);
@@ -320,6 +325,16 @@ bool egress_link_frames_ack(EgressLinkFrames *self, uint64_t number,
 }
 
 /* ---- looking ------------------------------------------------------------------------- */
+
+uint64_t egress_link_frames_get_acked(EgressLinkFrames *self)
+{
+    uint64_t acked;
+
+    g_mutex_lock(&self->lock);
+    acked = self->acked;
+    g_mutex_unlock(&self->lock);
+    return acked;
+}
 
 uint64_t egress_link_frames_get_in_flight(EgressLinkFrames *self)
 {

@@ -19,12 +19,16 @@ typedef struct EgressLinkFrames EgressLinkFrames;
 
 /* A lane has it from take() to written() or lost(), and nobody else writes it then. */
 typedef struct {
-    Packet *packet;             /* NULL: an EPOCH_END */
-    LinkFrame frame;            /* flags and checksum are the lane's to fill in */
+    Packet *packet;             /* NULL: an EPOCH_END, or sent once from body */
+    LinkFrame frame;            /* flags, checksum, and with body the lengths, are
+                                   the lane's to fill in */
+    uint8_t *body;              /* packed pages, with their header: all that follows
+                                   the frame's; the lane's to make; NULL: none */
     uint64_t epoch_frames;      /* for EPOCH_END */
     bool prepared;              /* flags and checksum are filled in */
 
     /* Private. */
+    uint64_t cost;              /* of window */
     unsigned refs;              /* the table's, and of the lane that has it */
     unsigned lane;              /* that has it, or had it last */
     bool taken;                 /* a lane has it */
@@ -61,6 +65,8 @@ void egress_link_frames_lost(EgressLinkFrames *self, unsigned lane,
 bool egress_link_frames_ack(EgressLinkFrames *self, uint64_t number,
                             GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* All frames below it are handed on. */
+uint64_t egress_link_frames_get_acked(EgressLinkFrames *self);
 /* Bytes that count against the window; bytes that were given out again. */
 uint64_t egress_link_frames_get_in_flight(EgressLinkFrames *self);
 uint64_t egress_link_frames_get_resent(EgressLinkFrames *self);

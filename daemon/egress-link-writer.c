@@ -22,6 +22,7 @@ struct EgressLinkWriter {
     EgressLinkWriterSetup setup;        /* constant, but for .stream */
     char *peer;                         /* for messages; constant */
     uint32_t page_size;                 /* set before the thread starts */
+    LinkReducer *reducer;               /* likewise; NULL: pages go as they are */
     GThread *thread;                    /* NULL: was not started */
     GCancellable *cancellable;
     uint8_t header[LINK_PAGES_HEADER_MAX];      /* the thread's */
@@ -52,10 +53,8 @@ static uint32_t sum_pages(const EgressLinkWriter *self, const Packet *packet)
            : crc32c(0, packet->payload, packet->payload_len);
 }
 
-static unsigned encode_pages(EgressLinkWriter *self, EgressLinkFrame *frame,
-                             struct iovec *pieces)
+static size_t encode_pages_header(EgressLinkWriter *self, const Packet *packet)
 {
-    const Packet *packet = frame->packet;
     LinkPages pages = {
         .page_size = self->page_size,
         .method = packet->method,
@@ -63,14 +62,50 @@ static unsigned encode_pages(EgressLinkWriter *self, EgressLinkFrame *frame,
         .in_packet = packet->in_packet,
     };
 
-    if (!frame->prepared) {
-        /* The values are the same. */
-        frame->frame.flags |= packet->method == METHOD_NONE ? packet->in_method : 0;
-        frame->frame.checksum = sum_pages(self, packet);
+    return link_pages_encode(&pages, &packet->header, self->header);
+}
+
+/* Once: from now on the frame is what is in body, if there is one. */
+static void prepare_pages(EgressLinkWriter *self, EgressLinkFrame *frame,
+                          size_t header_len)
+{
+    const Packet *packet = frame->packet;
+    size_t len;
+
+    /* The values are the same. */
+    frame->frame.flags |= packet->method == METHOD_NONE ? packet->in_method : 0;
+    frame->frame.checksum = sum_pages(self, packet);
+    if (!self->reducer) {
+        return;
     }
-    pieces[0].iov_base = self->header;
-    pieces[0].iov_len = link_pages_encode(&pages, &packet->header,
-                                          self->header);
+    frame->body = link_reducer_pack(
+        self->reducer, packet, frame->frame.sequence,
+        egress_link_frames_get_acked(self->setup.frames), header_len, &len);
+    if (frame->body) {
+        memcpy(frame->body, self->header, header_len);
+        frame->frame.flags |= LINK_FLAG_PACKED;
+        frame->frame.unpacked = frame->frame.length;
+        frame->frame.length = len;
+    }
+}
+
+static unsigned encode_pages(EgressLinkWriter *self, EgressLinkFrame *frame,
+                             struct iovec *pieces)
+{
+    const Packet *packet = frame->packet;
+
+    if (!frame->body) {
+        pieces[0].iov_base = self->header;
+        pieces[0].iov_len = encode_pages_header(self, packet);
+        if (!frame->prepared) {
+            prepare_pages(self, frame, pieces[0].iov_len);
+        }
+    }
+    if (frame->body) {
+        pieces[0].iov_base = frame->body;
+        pieces[0].iov_len = frame->frame.length;
+        return 1;
+    }
     pieces[1].iov_base = packet->payload;
     pieces[1].iov_len = packet->payload_len;
     return packet->payload_len > 0 ? 2 : 1;
@@ -233,12 +268,17 @@ static void write_frame(EgressLinkWriter *self, EgressLinkFrame *frame)
     unsigned n = encode(self, frame, pieces);
     uint64_t payload = frame->packet ? frame->packet->payload_len : 0;
     bool again = frame->frame.flags & LINK_FLAG_RESENT;
+    int64_t begin_us = g_get_monotonic_time();
     GError *error = NULL;
 
     if (!link_lane_write(self->stream, self->setup.limiter, &frame->frame, pieces,
                          n, &error)) {
         lose(self, frame, error);
         return;
+    }
+    if (self->reducer) {
+        link_reducer_note_write(self->reducer,
+                                g_get_monotonic_time() - begin_us);
     }
     g_mutex_lock(&self->lock);
     self->stats.frames += !again;
@@ -248,13 +288,26 @@ static void write_frame(EgressLinkWriter *self, EgressLinkFrame *frame)
     egress_link_frames_written(self->setup.frames, frame);
 }
 
+/* Tells the reducer where the time goes. */
+static EgressLinkFrame *take_frame(EgressLinkWriter *self)
+{
+    int64_t begin_us = g_get_monotonic_time();
+    EgressLinkFrame *frame = egress_link_frames_take(
+        self->setup.frames, self->setup.number, LOOK_MS);
+
+    if (self->reducer) {
+        link_reducer_note_idle(self->reducer,
+                               g_get_monotonic_time() - begin_us);
+    }
+    return frame;
+}
+
 static void *writer_thread(void *data)
 {
     EgressLinkWriter *self = data;
 
     while (ensure_connected(self)) {
-        EgressLinkFrame *frame = egress_link_frames_take(
-            self->setup.frames, self->setup.number, LOOK_MS);
+        EgressLinkFrame *frame = take_frame(self);
 
         if (frame) {
             write_frame(self, frame);
@@ -282,9 +335,11 @@ EgressLinkWriter *egress_link_writer_new(const EgressLinkWriterSetup *setup)
     return self;
 }
 
-void egress_link_writer_start(EgressLinkWriter *self, uint32_t page_size)
+void egress_link_writer_start(EgressLinkWriter *self, uint32_t page_size,
+                              LinkReduction *reduction)
 {
     self->page_size = page_size;
+    self->reducer = reduction ? link_reducer_new(reduction) : NULL;
     self->thread = g_thread_new("out-lane", writer_thread, self);
 }
 
@@ -306,6 +361,7 @@ void egress_link_writer_free(EgressLinkWriter *self)
         g_thread_join(self->thread);
     }
     stream_free(self->stream);
+    link_reducer_free(self->reducer);
     g_object_unref(self->cancellable);
     g_cond_clear(&self->stopped);
     g_mutex_clear(&self->lock);

@@ -10,6 +10,7 @@
 
 #include "daemon/egress-link-frames.h"
 #include "daemon/egress-link.h"
+#include "daemon/link-reducer.h"
 
 typedef struct EgressLinkWriter EgressLinkWriter;
 
@@ -24,8 +25,10 @@ typedef struct {
 } EgressLinkWriterSetup;
 
 EgressLinkWriter *egress_link_writer_new(const EgressLinkWriterSetup *setup);
-/* Start its thread; pages are of @page_size bytes. */
-void egress_link_writer_start(EgressLinkWriter *self, uint32_t page_size);
+/* Start its thread; pages are of @page_size bytes.  @reduction (lent; NULL: none):
+ * how they are packed. */
+void egress_link_writer_start(EgressLinkWriter *self, uint32_t page_size,
+                              LinkReduction *reduction);
 /* End it soon; before it, the frames were stopped.  Any thread. */
 void egress_link_writer_shutdown(EgressLinkWriter *self);
 /* Joins the thread. */

@@ -28,8 +28,11 @@ typedef struct {
     EgressLinkFrames *frames;
     unsigned n_lanes;
     EgressLinkWriter **lanes;
+    LinkPacking packing;
     GThread *dispatcher;
     MultifdGeometry geometry;   /* the dispatcher's */
+    LinkReduction *reduction;   /* made by the dispatcher, then constant; NULL: none.
+                                   Read and written atomically */
 } EgressLink;
 
 /* ---- the dispatcher ------------------------------------------------------------------ */
@@ -68,6 +71,27 @@ static void tell_channels(EgressLink *self, bool multifd, unsigned count,
     link_main_send_event(self->main, "channels", data);
 }
 
+/* False: failed. */
+static bool make_reduction(EgressLink *self)
+{
+    LinkReductionSetup setup = {
+        .page_size = self->geometry.page_size,
+        .n_slots = MIN(self->packing.history / self->geometry.page_size,
+                       (uint64_t)PAGE_HISTORY_SLOTS_MAX),
+        .fixed = self->packing.fixed,
+        .level = self->packing.level,
+    };
+
+    if (!self->packing.packed) {
+        return true;
+    }
+    setup.blocks = exchange_wait_ramblocks(self->exchange);
+    if (setup.blocks) {
+        g_atomic_pointer_set(&self->reduction, link_reduction_new(&setup));
+    }
+    return setup.blocks != NULL;
+}
+
 static bool start(EgressLink *self)
 {
     uint8_t uuid[MULTIFD_UUID_SIZE];
@@ -85,8 +109,12 @@ static bool start(EgressLink *self)
         return false;       /* the lanes stay idle */
     }
     exchange_add_outs(self->exchange, 1, false);
+    if (!make_reduction(self)) {
+        return false;
+    }
     for (unsigned i = 0; i < self->n_lanes; i++) {
-        egress_link_writer_start(self->lanes[i], self->geometry.page_size);
+        egress_link_writer_start(self->lanes[i], self->geometry.page_size,
+                                 self->reduction);
     }
     return true;
 }
@@ -135,6 +163,7 @@ static void free_egress(Egress *egress)
         egress_link_writer_free(self->lanes[i]);
     }
     egress_link_frames_free(self->frames);
+    link_reduction_free(self->reduction);
     limiter_unref(self->limiter);
     g_free(self->lanes);
     g_free(self);
@@ -170,6 +199,17 @@ uint64_t egress_link_get_in_flight(Egress *egress)
 uint64_t egress_link_get_resent_bytes(Egress *egress)
 {
     return egress_link_frames_get_resent(((EgressLink *)egress)->frames);
+}
+
+bool egress_link_get_reduction(Egress *egress, LinkReductionCounts *ret)
+{
+    LinkReduction *reduction =
+        g_atomic_pointer_get(&((EgressLink *)egress)->reduction);
+
+    if (reduction) {
+        link_reduction_get_counts(reduction, ret);
+    }
+    return reduction != NULL;
 }
 
 unsigned egress_link_get_down_ms(Egress *egress)
@@ -222,6 +262,7 @@ Egress *egress_link_new(const EgressLinkSetup *setup)
     self->exchange = setup->exchange;
     self->main = setup->main;
     self->limiter = setup->limiter ? limiter_ref(setup->limiter) : NULL;
+    self->packing = setup->packing;
     self->frames = egress_link_frames_new(setup->exchange, setup->window);
     make_lanes(self, setup);
     link_main_set_ack_handler(self->main, on_ack, self);

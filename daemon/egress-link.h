@@ -16,6 +16,15 @@
 #include "daemon/exchange.h"
 #include "daemon/limiter.h"
 #include "daemon/link-main.h"
+#include "daemon/link-reducer.h"
+
+/* How pages are packed on the link. */
+typedef struct {
+    bool packed;                /* at all */
+    bool fixed;                 /* at that level, always */
+    int level;                  /* of zstd; if not fixed, the highest */
+    uint64_t history;           /* bytes of pages that both ends keep; 0: none */
+} LinkPacking;
 
 /* Connect lane @lane anew and say its generation.  In the lane's thread; short, or
  * until @cancellable is cancelled. */
@@ -32,6 +41,7 @@ typedef struct {
     Limiter *limiter;       /* NULL: none; a reference is taken */
     EgressLinkConnect connect;  /* NULL: what breaks a lane fails the exchange */
     void *connect_data;
+    LinkPacking packing;        /* as both ends agreed */
 } EgressLinkSetup;
 
 /*
@@ -55,6 +65,8 @@ unsigned egress_link_get_lanes(Egress *egress, EgressLinkLane *ret, unsigned max
 uint64_t egress_link_get_in_flight(Egress *egress);
 /* Bytes of frames that were given to lanes again. */
 uint64_t egress_link_get_resent_bytes(Egress *egress);
+/* False: pages are not packed, or none was sent yet. */
+bool egress_link_get_reduction(Egress *egress, LinkReductionCounts *ret);
 /* For how long no lane has been up; 0: one is. */
 unsigned egress_link_get_down_ms(Egress *egress);
 

@@ -18,19 +18,25 @@
 
 #include "daemon/ingress-link-receipts.h"
 #include "daemon/link-lane.h"
+#include "daemon/link-restorer.h"
 #include "daemon/log.h"
 #include "wire/crc32c.h"
 #include "wire/error.h"
+#include "wire/link-pack.h"
+#include "wire/page-history.h"
 
 typedef struct {
     Ingress base;
     Exchange *exchange;
     PacketPool *pool;
     IngressLinkReceipts *receipts;
+    bool packed;
+    uint64_t history;
 
     GMutex lock;                /* guards all below; a leaf */
     bool closed;
     unsigned n_lanes;           /* that have come, once or more often */
+    LinkRestoration *restoration;   /* NULL until packed pages come */
     struct {
         Stream *stream;         /* owned; NULL: has not come */
         GThread *thread;
@@ -49,6 +55,8 @@ typedef struct {
     const RamblockTable *ramblocks;     /* NULL until the first PAGES */
     LinkFrame frame;            /* in hand */
     LinkPages pages;            /* of it */
+    LinkRestorer *restorer;     /* NULL until packed pages come */
+    uint8_t *packed;            /* room for them */
     uint8_t buf[LINK_PAGES_HEADER_MAX];
 } Lane;
 static_assert((int)LINK_PAGES_HEADER_MAX >= (int)MULTIFD_DEVICE_HEADER_SIZE,
@@ -113,11 +121,43 @@ static bool read_bytes(Lane *self, void *buf, size_t len, GError **error)
 
 /* ---- pages --------------------------------------------------------------------- */
 
+static bool is_packed(const Lane *self)
+{
+    return self->frame.flags & LINK_FLAG_PACKED;
+}
+
+static bool check_packed(const Lane *self, size_t rest, GError **error)
+{
+    size_t most = link_pack_bound(self->pages.normal_pages,
+                                  self->pages.page_size);
+    size_t header = LINK_PAGES_FIXED_SIZE + rest;
+
+    if (!self->ingress->packed || self->pages.method != METHOD_NONE ||
+        self->pages.normal_pages == 0) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "got packed pages, allowed only of raw ones, and if agreed "
+                    "on in prepare");
+        return false;
+    }
+    if (self->frame.length < header + 2 ||
+        self->frame.length - header > most) {
+        g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
+                    "got %u bytes of packed frame, allowed %zu to %zu",
+                    self->frame.length, header + 2, header + most);
+        return false;
+    }
+    return true;
+}
+
 static bool read_pages_header(Lane *self, size_t *ret_rest, GError **error)
 {
+    uint32_t length = is_packed(self) ? self->frame.unpacked
+                                      : self->frame.length;
+
     return read_bytes(self, self->buf, LINK_PAGES_FIXED_SIZE, error) &&
-           link_pages_decode_fixed(self->buf, self->frame.length, &self->pages,
-                                   ret_rest, error) &&
+           link_pages_decode_fixed(self->buf, length, &self->pages, ret_rest,
+                                   error) &&
+           (!is_packed(self) || check_packed(self, *ret_rest, error)) &&
            read_bytes(self, self->buf, *ret_rest, error);
 }
 
@@ -184,17 +224,58 @@ static Packet *new_page_packet(Lane *self, size_t rest, GError **error)
     packet->header.flags = 0;
     packet->method = self->pages.method;
     packet->in_method = packet->method == METHOD_NONE
-                        ? (MethodId)(self->frame.flags & ~LINK_FLAG_RESENT)
+                        ? (MethodId)(self->frame.flags &
+                                     (LINK_FLAG_ZLIB | LINK_FLAG_ZSTD))
                         : packet->method;
     packet->in_channel = self->pages.in_channel;
     packet->in_packet = self->pages.in_packet;
     return g_steal_pointer(&packet);
 }
 
+static LinkRestorer *get_restorer(Lane *self)
+{
+    IngressLink *ingress = self->ingress;
+    uint32_t page_size = self->geometry.page_size;
+
+    if (!self->restorer) {
+        g_mutex_lock(&ingress->lock);
+        if (!ingress->restoration) {
+            ingress->restoration = link_restoration_new(
+                MIN(ingress->history / page_size,
+                    (uint64_t)PAGE_HISTORY_SLOTS_MAX));
+        }
+        g_mutex_unlock(&ingress->lock);
+        self->restorer = link_restorer_new(ingress->restoration, page_size);
+        self->packed = g_malloc(link_pack_bound(self->geometry.page_count,
+                                                page_size));
+    }
+    return self->restorer;
+}
+
+/* The rest of the frame; *ret_broken: it came, and is wrong. */
+static bool read_payload(Lane *self, size_t rest, Packet *packet,
+                         bool *ret_broken, GError **error)
+{
+    size_t len = self->frame.length - LINK_PAGES_FIXED_SIZE - rest;
+    LinkRestorer *restorer;
+
+    if (!is_packed(self)) {
+        return read_bytes(self, packet->payload, packet->payload_len, error);
+    }
+    restorer = get_restorer(self);
+    if (!read_bytes(self, self->packed, len, error)) {
+        return false;
+    }
+    *ret_broken = !link_restorer_unpack(restorer, self->packed, len, packet,
+                                        error);
+    return !*ret_broken;
+}
+
 static bool handle_pages(Lane *self)
 {
     g_autoptr(Packet) packet = NULL;
     GError *error = NULL;
+    bool broken = false;
     size_t rest;
 
     if (!read_pages_header(self, &rest, &error)) {
@@ -210,11 +291,15 @@ static bool handle_pages(Lane *self)
         !(packet = new_page_packet(self, rest, &error))) {
         return reject(self, error);
     }
-    if (!read_bytes(self, packet->payload, packet->payload_len, &error)) {
-        return fail(self, error);
+    if (!read_payload(self, rest, packet, &broken, &error)) {
+        return broken ? reject(self, error) : fail(self, error);
     }
     if (!check_pages(self, packet, &error)) {
         return reject(self, error);
+    }
+    /* Before it is released: nobody else stores the same frame. */
+    if (is_packed(self)) {
+        link_restorer_store(self->restorer, packet);
     }
     return ingress_link_receipts_push(self->ingress->receipts, &self->frame,
                                       g_steal_pointer(&packet));
@@ -381,6 +466,8 @@ static void *lane_thread(void *data)
     wait_predecessor(self);
     while (handle_frame(self)) {
     }
+    link_restorer_free(self->restorer);
+    g_free(self->packed);
     return NULL;
 }
 
@@ -492,6 +579,7 @@ static void free_ingress(Ingress *ingress)
     }
     ingress_link_receipts_close(self->receipts);
     ingress_link_receipts_unref(self->receipts);
+    link_restoration_free(self->restoration);
     packet_pool_unref(self->pool);
     g_mutex_clear(&self->lock);
     g_free(self);
@@ -509,6 +597,8 @@ Ingress *ingress_link_new(const IngressLinkSetup *setup)
     self->base.ops = &ops;
     self->exchange = setup->exchange;
     self->pool = packet_pool_new();
+    self->packed = setup->packed;
+    self->history = setup->history;
     self->receipts = ingress_link_receipts_new(setup->exchange, setup->main,
                                                setup->window);
     g_mutex_init(&self->lock);

@@ -13,6 +13,8 @@ typedef struct {
     Exchange *exchange;     /* lent; its setup said link_fed */
     LinkMain *main;         /* lent */
     uint64_t window;        /* bytes granted to the peer */
+    bool packed;            /* pages may come packed, as was agreed */
+    uint64_t history;       /* bytes of pages that both ends keep; 0: none */
 } IngressLinkSetup;
 
 Ingress *ingress_link_new(const IngressLinkSetup *setup);

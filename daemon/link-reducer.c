@@ -134,13 +134,15 @@ static void count(LinkReducer *self, size_t raw, size_t packed, int64_t pack_us)
 }
 
 uint8_t *link_reducer_pack(LinkReducer *self, const Packet *packet,
-                           uint64_t number, uint64_t acked, size_t *ret_len)
+                           uint64_t number, uint64_t acked, size_t room,
+                           size_t *ret_len)
 {
     unsigned n = packet->header.normal_pages;
     uint32_t page_size = self->shared->setup.page_size;
     int64_t begin_us = g_get_monotonic_time();
     uint32_t refs[MULTIFD_PAGES_MAX];
-    g_autofree uint8_t *room = NULL;
+    uint8_t *body;
+    size_t len;
 
     self->last_pack_us = 0;
     if (packet->kind != PACKET_PAGES || packet->method != METHOD_NONE || n == 0 ||
@@ -148,13 +150,13 @@ uint8_t *link_reducer_pack(LinkReducer *self, const Packet *packet,
         return NULL;
     }
     take_pages(self, packet, number, acked, refs);
-    room = g_malloc(link_pack_bound(n, page_size));
-    *ret_len = link_packer_pack(self->packer, refs, n, page_size,
-                                ladder[self->rung], room);
-    count(self, packet->payload_len, *ret_len,
-          g_get_monotonic_time() - begin_us);
+    body = g_malloc(room + link_pack_bound(n, page_size));
+    len = link_packer_pack(self->packer, refs, n, page_size, ladder[self->rung],
+                           body + room);
+    count(self, packet->payload_len, len, g_get_monotonic_time() - begin_us);
+    *ret_len = room + len;
     /* It may be kept for long: no more than it needs. */
-    return g_realloc(g_steal_pointer(&room), *ret_len);
+    return g_realloc(body, *ret_len);
 }
 
 /* ---- how hard ------------------------------------------------------------------------ */
@@ -170,28 +172,36 @@ static void judge(LinkReducer *self)
                self->rung < self->shared->top) {
         self->rung++;
     }
-    self->pack_us = self->write_us = self->idle_us = 0;
 }
 
-void link_reducer_note(LinkReducer *self, int64_t write_us, int64_t idle_us)
+/* Off: until it is time to look again whether packing pays. */
+static bool stays_off(LinkReducer *self)
 {
-    if (self->shared->setup.fixed) {
-        return;
+    if (self->rung > 0) {
+        return false;
     }
-    self->pack_us += self->last_pack_us;
-    self->write_us += write_us;
+    self->off_us += self->write_us + self->idle_us;
+    return self->off_us < RETRY_US;
+}
+
+void link_reducer_note_idle(LinkReducer *self, int64_t idle_us)
+{
     self->idle_us += idle_us;
-    if (self->pack_us + self->write_us + self->idle_us < JUDGE_US) {
+}
+
+void link_reducer_note_write(LinkReducer *self, int64_t write_us)
+{
+    self->write_us += write_us;
+    self->pack_us += self->last_pack_us;
+    self->last_pack_us = 0;
+    if (self->shared->setup.fixed ||
+        self->pack_us + self->write_us + self->idle_us < JUDGE_US) {
         return;
     }
-    if (self->rung == 0) {
-        self->off_us += self->write_us + self->idle_us;
-        if (self->off_us < RETRY_US) {
-            self->pack_us = self->write_us = self->idle_us = 0;
-            return;
-        }
+    if (!stays_off(self)) {
+        judge(self);
     }
-    judge(self);
+    self->pack_us = self->write_us = self->idle_us = 0;
 }
 
 int link_reducer_get_level(const LinkReducer *self)

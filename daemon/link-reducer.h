@@ -48,15 +48,18 @@ LinkReducer *link_reducer_new(LinkReduction *shared);
 void link_reducer_free(LinkReducer *self);
 
 /*
- * The payload of @packet for frame @number, when frames below @acked are handed on;
- * g_free() it.  It must then be sent, for both ends' history follows.  NULL: send it
- * as it is (it is none of raw pages, or packing does not pay now).
+ * The payload of @packet for frame @number, when frames below @acked are handed on,
+ * behind @room bytes that are left free; *ret_len with these; g_free() it.  It must
+ * then be sent, for both ends' history follows.  NULL: send it as it is (it is none
+ * of raw pages, or packing does not pay now).
  */
 uint8_t *link_reducer_pack(LinkReducer *self, const Packet *packet,
-                           uint64_t number, uint64_t acked, size_t *ret_len);
+                           uint64_t number, uint64_t acked, size_t room,
+                           size_t *ret_len);
 
-/* How long it took to write the frame, and to wait for the one before it. */
-void link_reducer_note(LinkReducer *self, int64_t write_us, int64_t idle_us);
+/* How long the lane waited for a frame, and how long it took to write it. */
+void link_reducer_note_idle(LinkReducer *self, int64_t idle_us);
+void link_reducer_note_write(LinkReducer *self, int64_t write_us);
 /* The level now; 0: not compressed. */
 int link_reducer_get_level(const LinkReducer *self);
 

@@ -127,6 +127,23 @@ static unsigned count_lanes_up(Egress *egress)
     return up;
 }
 
+static void add_reduction(Egress *egress, JsonObject *link)
+{
+    LinkReductionCounts counts;
+    JsonObject *ret;
+
+    if (!egress_link_get_reduction(egress, &counts)) {
+        return;
+    }
+    ret = json_object_new();
+    json_object_set_int_member(ret, "raw-bytes", counts.raw);
+    json_object_set_int_member(ret, "packed-bytes", counts.packed);
+    json_object_set_int_member(ret, "cpu-ms", counts.pack_us / 1000);
+    json_object_set_int_member(ret, "known-pages", counts.history.known);
+    json_object_set_int_member(ret, "forgotten-pages", counts.history.missed);
+    json_object_set_object_member(link, "reduction", ret);
+}
+
 /* With a link only. */
 static JsonObject *link_to_json(const Migration *self)
 {
@@ -150,6 +167,9 @@ static JsonObject *link_to_json(const Migration *self)
         resent += egress_link_get_resent_bytes(self->egress);
     }
     json_object_set_int_member(ret, "resent-bytes", resent);
+    if (self->role == MIGRATION_SOURCE && self->egress) {
+        add_reduction(self->egress, ret);
+    }
     return ret;
 }
 

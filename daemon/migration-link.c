@@ -5,6 +5,7 @@
 #include "daemon/link-lane.h"
 #include "daemon/migration-outage.h"
 #include "qmp/message.h"
+#include "wire/link-pack.h"
 
 enum {
     CONTROL_WAITING_MAX = 64,
@@ -229,7 +230,50 @@ static bool read_info(JsonObject *answer, LinkGrant *ret, GError **error)
     return true;
 }
 
-static bool read_grant(JsonObject *answer, LinkGrant *ret, GError **error)
+/* ---- packing --------------------------------------------------------------------------- */
+
+static LinkPacking get_own_packing(const Migration *self)
+{
+    LinkPacking packing = { .packed = self->peer->compression != CONFIG_COMPRESSION_NONE };
+
+    if (packing.packed) {
+        packing.fixed = self->peer->compression != CONFIG_COMPRESSION_AUTO;
+        packing.level = packing.fixed ? self->peer->compression
+                                      : LINK_PACK_LEVEL_MAX;
+        packing.history = self->config->page_history;
+    }
+    return packing;
+}
+
+void migration_link_tell_packing(const LinkPacking *packing, JsonObject *object)
+{
+    json_object_set_boolean_member(object, "packed", packing->packed);
+    json_object_set_int_member(object, "page-history", packing->history);
+}
+
+/* What the other side says, and what is ours: the less of both. */
+static LinkPacking read_packing(JsonObject *object, LinkPacking own)
+{
+    bool packed = false;
+    int64_t history = 0;
+
+    qmp_message_get_bool(object, "packed", &packed);
+    qmp_message_get_uint(object, "page-history", G_MAXINT64, &history);
+    if (!packed || !own.packed) {
+        return (LinkPacking) { .packed = false };
+    }
+    own.history = MIN(own.history, (uint64_t)history);
+    return own;
+}
+
+LinkPacking migration_link_agree_packing(const Migration *self,
+                                         JsonObject *arguments)
+{
+    return read_packing(arguments, get_own_packing(self));
+}
+
+static bool read_grant(const Migration *self, JsonObject *answer, LinkGrant *ret,
+                       GError **error)
 {
     int64_t window, main_window, preempt_window, channels;
 
@@ -249,6 +293,7 @@ static bool read_grant(JsonObject *answer, LinkGrant *ret, GError **error)
                              &preempt_window)) {
         ret->preempt_window = preempt_window;
     }
+    ret->packing = read_packing(answer, get_own_packing(self));
     qmp_message_get_bool(answer, "no-multifd", &ret->no_multifd);
     qmp_message_get_bool(answer, "postcopy", &ret->postcopy);
     qmp_message_get_bool(answer, "preempt", &ret->preempt);
@@ -273,12 +318,15 @@ bool migration_link_prepare(Migration *self, unsigned lanes,
 {
     g_autoptr(JsonObject) answer = NULL;
     LinkHello hello = { .role = LINK_ROLE_MAIN };
+    LinkPacking own;
     Stream *stream;
 
     json_object_set_int_member(arguments, "return-window",
                                MIGRATION_RETURN_WINDOW);
     json_object_set_int_member(arguments, "lanes", lanes);
     migration_outage_tell(self, arguments);
+    own = get_own_packing(self);
+    migration_link_tell_packing(&own, arguments);
     stream = connect_lane(self, hello, &self->config->timeouts,
                           self->cancellable, error);
     if (!stream) {
@@ -291,7 +339,7 @@ bool migration_link_prepare(Migration *self, unsigned lanes,
     peer_status_note_reached(self->daemon->peer_status, self->peer->name);
     make_main(self, stream, true);
     answer = request(self, "prepare", arguments, self->cancellable, error);
-    if (!answer || !read_grant(answer, ret, error)) {
+    if (!answer || !read_grant(self, answer, ret, error)) {
         g_prefix_error(error, "peer %s: ", self->peer->name);
         return false;
     }
@@ -320,6 +368,7 @@ bool migration_link_open(Migration *self, unsigned lanes,
         .limiter = self->limiter,
         .connect = reconnect_bulk,
         .connect_data = self,
+        .packing = grant->packing,
     };
     LinkMainFlow flow = {
         .exchange = self->exchange,

@@ -5,6 +5,7 @@
 #ifndef DAEMON_MIGRATION_LINK_H
 #define DAEMON_MIGRATION_LINK_H
 
+#include "daemon/egress-link.h"
 #include "daemon/migration-private.h"
 
 enum {
@@ -29,6 +30,7 @@ typedef struct {
     bool knows_zero_pages;          /* its QEMU is 9.0 or later, if it said so */
     bool no_multifd;                /* both QEMUs are to be set without */
     bool postcopy, preempt;         /* capabilities that its QEMU has on now */
+    LinkPacking packing;            /* what both ends want */
 } LinkGrant;
 
 /*
@@ -42,6 +44,12 @@ bool migration_link_prepare(Migration *self, unsigned lanes,
 bool migration_link_open(Migration *self, unsigned lanes,
                          const LinkGrant *grant, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+/* Destination side: what we agree to of the packing that the arguments of prepare
+ * ask for, and how the answer says it. */
+LinkPacking migration_link_agree_packing(const Migration *self,
+                                         JsonObject *arguments);
+void migration_link_tell_packing(const LinkPacking *packing, JsonObject *object);
+
 /* A request with the usual timeout; the answer is dropped.  @cancellable NULL: a
  * cancel that comes too late must not end it. */
 bool migration_link_call(Migration *self, const char *name,

@@ -34,6 +34,7 @@ typedef struct {
     bool link_ended;
     GError *refusal;            /* why prepare was refused */
     char *abort_reason;         /* of the source side, after SHUT 0 */
+    LinkPacking packing;        /* as agreed */
 } Target;
 
 /* ---- prepare ------------------------------------------------------------------------ */
@@ -52,7 +53,11 @@ static void begin_flow(Target *self, uint64_t return_window)
         .main_ring = MIGRATION_MAIN_WINDOW,
         .link_fed = true,
     };
-    IngressLinkSetup ingress = { .window = get_window(migration) };
+    IngressLinkSetup ingress = {
+        .window = get_window(migration),
+        .packed = self->packing.packed,
+        .history = self->packing.history,
+    };
     LinkMainFlow flow = {
         .send_window = MIN(return_window, MIGRATION_RETURN_WINDOW),
         .receive_window = MIGRATION_MAIN_WINDOW,
@@ -147,6 +152,7 @@ static JsonObject *do_prepare(Target *self, JsonObject *args, GError **error)
         return NULL;
     }
     self->prepared = true;
+    self->packing = migration_link_agree_packing(self->migration, args);
     if (!prepare_kind(self, args, &channels, &self->refusal)) {
         g_propagate_error(error, g_error_copy(self->refusal));
         return NULL;
@@ -157,6 +163,7 @@ static JsonObject *do_prepare(Target *self, JsonObject *args, GError **error)
     json_object_set_int_member(answer, "preempt-window",
                                EXCHANGE_PREEMPT_RING);
     json_object_set_int_member(answer, "channels", channels);
+    migration_link_tell_packing(&self->packing, answer);
     if (self->qemu) {
         target_qemu_describe(self->qemu, answer);
     }

@@ -12,6 +12,8 @@
 #include "tests/unit/daemon/link-fixture.h"
 #include "wire/crc32c.h"
 #include "wire/error.h"
+#include "wire/link-pack.h"
+#include "wire/page-history.h"
 
 enum { WINDOW = 128 * 1024, MAIN_WINDOW = 4096, BELL_END = 12, BELL_MESSAGE };
 
@@ -165,6 +167,7 @@ static Victim *destination_new(void)
     Victim *self = victim_new(false);
     IngressLinkSetup setup = {
         .exchange = self->exchange, .main = self->main, .window = WINDOW,
+        .packed = true, .history = 4 * LINK_FIXTURE_PAGE,
     };
     g_autoptr(GByteArray) main = link_fixture_main_start();
     LinkFrame frame = { .type = LINK_MAIN, .length = main->len };
@@ -239,6 +242,76 @@ static void say_pages(Victim *self, unsigned lane, uint64_t number,
     memcpy(buf + len, pages->payload, pages->payload_len);
     say(self->peer_bulk[lane], &frame, buf);
     g_free(pages);
+}
+
+/* A packed frame of one page: @body, and its length as @len_said. */
+static void say_packed(Victim *self, Pages *pages, const uint8_t *body,
+                       size_t len)
+{
+    uint8_t buf[LINK_PAGES_HEADER_MAX + 4 * LINK_FIXTURE_PAGE];
+    size_t header = link_pages_encode(&pages->pages, &pages->header, buf);
+    LinkFrame frame = {
+        .type = LINK_PAGES, .flags = LINK_FLAG_PACKED, .length = header + len,
+        .unpacked = header + pages->payload_len, .sequence = 1, .epoch = 1,
+        .checksum = crc32c_pages(pages->payload, LINK_FIXTURE_PAGE, 1),
+    };
+
+    say_epoch_end(self, 0, 0, 0);
+    memcpy(buf + header, body, len);
+    say(self->peer_bulk[0], &frame, buf);
+    g_free(pages);
+}
+
+/* Stored, with one ref. */
+static void say_stored(Victim *self, uint32_t ref, uint8_t change)
+{
+    Pages *pages = pages_new();
+    uint8_t body[1 + LINK_PACK_REF_SIZE + LINK_FIXTURE_PAGE] = { 0 };
+
+    bytes_put_be32(body + 1, ref);
+    memcpy(body + 1 + LINK_PACK_REF_SIZE, pages->payload, LINK_FIXTURE_PAGE);
+    body[sizeof(body) - 1] ^= change;
+    say_packed(self, pages, body, sizeof(body));
+}
+
+static void lie_packed_opaque(Victim *v)
+{
+    Pages *pages = pages_new();
+
+    pages->pages.method = METHOD_QATZIP;
+    say_packed(v, pages, pages->payload, 100);
+}
+
+static void lie_packed_long(Victim *v)
+{
+    const uint8_t body[2 + LINK_PACK_REF_SIZE + LINK_FIXTURE_PAGE] = { 0 };
+
+    say_packed(v, pages_new(), body, sizeof(body));
+}
+
+static void lie_packed_short(Victim *v)
+{
+    say_packed(v, pages_new(), (const uint8_t *)"", 1);
+}
+
+static void lie_packed_garbage(Victim *v)
+{
+    say_packed(v, pages_new(), (const uint8_t *)"\1garbage", 8);
+}
+
+static void lie_packed_delta(Victim *v)
+{
+    say_stored(v, PAGE_REF_DELTA | 3, 0);
+}
+
+static void lie_packed_slot(Victim *v)
+{
+    say_stored(v, PAGE_REF_STORE | 4, 0);
+}
+
+static void lie_packed_checksum(Victim *v)
+{
+    say_stored(v, PAGE_REF_STORE | 3, 1);
 }
 
 static void lie_checksum(Victim *v)
@@ -560,6 +633,13 @@ typedef struct {
 
 static const Lie destination_lies[] = {
     { "checksum", lie_checksum, "got data with checksum" },
+    { "packed-opaque", lie_packed_opaque, "got packed pages, allowed only of raw" },
+    { "packed-long", lie_packed_long, "bytes of packed frame, allowed" },
+    { "packed-short", lie_packed_short, "bytes of packed frame, allowed" },
+    { "packed-garbage", lie_packed_garbage, "are no zstd frame of" },
+    { "packed-delta", lie_packed_delta, "a slot that holds nothing" },
+    { "packed-slot", lie_packed_slot, "allowed are the slots of the history" },
+    { "packed-checksum", lie_packed_checksum, "got data with checksum" },
     { "duplicate-number", lie_duplicate_number, "got 0 a second time" },
     { "number-too-far", lie_number_too_far, "got 65536, allowed below" },
     { "closed-epoch", lie_closed_epoch, "got epoch 1, allowed from" },

@@ -65,7 +65,7 @@ static size_t send_packet(Fixture *self, const Packet *packet)
     size_t len;
     g_autofree uint8_t *packed = link_reducer_pack(self->reducer, packet,
                                                    self->number, self->number,
-                                                   &len);
+                                                   0, &len);
     g_autoptr(Packet) there = make_packet(self, 0);
     g_autoptr(GError) error = NULL;
 
@@ -134,13 +134,13 @@ static void test_leaves_the_rest_alone(void)
     begin(&self, 64, true, 1);
     packet = make_packet(&self, 'x');
     packet->method = METHOD_QPL;
-    g_assert_null(link_reducer_pack(self.reducer, packet, 0, 0, &len));
+    g_assert_null(link_reducer_pack(self.reducer, packet, 0, 0, 0, &len));
     packet->method = METHOD_NONE;
     packet->header.normal_pages = 0;
     packet->header.zero_pages = 3;
-    g_assert_null(link_reducer_pack(self.reducer, packet, 0, 0, &len));
+    g_assert_null(link_reducer_pack(self.reducer, packet, 0, 0, 0, &len));
     packet->kind = PACKET_DEVICE_STATE;
-    g_assert_null(link_reducer_pack(self.reducer, packet, 0, 0, &len));
+    g_assert_null(link_reducer_pack(self.reducer, packet, 0, 0, 0, &len));
     end(&self);
 }
 
@@ -157,7 +157,7 @@ static void test_refuses_refs_without_history(void)
 
     begin(&self, 64, true, 1);
     packet = make_packet(&self, 'x');
-    packed = link_reducer_pack(self.reducer, packet, 0, 0, &len);
+    packed = link_reducer_pack(self.reducer, packet, 0, 0, 0, &len);
     g_assert_false(link_restorer_unpack(restorer, packed, len, packet, &error));
     g_assert_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL);
     g_assert_nonnull(strstr(error->message, "page 0: got history ref "
@@ -173,7 +173,8 @@ static void note(Fixture *self, unsigned times, int64_t write_ms,
                  int64_t idle_ms)
 {
     for (unsigned i = 0; i < times; i++) {
-        link_reducer_note(self->reducer, write_ms * 1000, idle_ms * 1000);
+        link_reducer_note_idle(self->reducer, idle_ms * 1000);
+        link_reducer_note_write(self->reducer, write_ms * 1000);
     }
 }
 
@@ -223,7 +224,7 @@ static void test_gives_up_where_packing_is_the_limit(void)
     fill_with_noise(packet);
     for (unsigned i = 0; i < 1000 * 1000 && packed; i++) {
         packed = send_packet(&self, packet) > 0;
-        link_reducer_note(self.reducer, 0, 0);
+        link_reducer_note_write(self.reducer, 0);
     }
     g_assert_false(packed);
     g_assert_cmpint(link_reducer_get_level(self.reducer), ==, 0);

@@ -14,6 +14,7 @@
 #include "daemon/uuid.h"
 #include "qmp/message.h"
 #include "tests/unit/daemon/link-fixture.h"
+#include "wire/link-pack.h"
 
 typedef struct {
     unsigned channels_in, lanes, channels_out;
@@ -298,12 +299,15 @@ static void open_bulk_lanes(Link *self)
     IngressLinkSetup ingress = {
         .exchange = self->destination, .main = self->destination_main,
         .window = self->want->window,
+        .packed = self->want->lanes > 1, .history = 64 * LINK_FIXTURE_PAGE,
     };
     EgressLinkSetup egress = {
         .exchange = self->source, .main = self->source_main,
         .window = self->want->window,
         .lanes = g_ptr_array_new(),
         .connect = reconnect_bulk, .connect_data = self,
+        .packing = { self->want->lanes > 1, false, LINK_PACK_LEVEL_MAX,
+                     64 * LINK_FIXTURE_PAGE },
     };
 
     self->ingress = ingress_link_new(&ingress);
