@@ -66,24 +66,31 @@ static bool found_page_size(Exchange *self, bool last_chance, GError **error)
            settle_geometry(self, error);
 }
 
-bool exchange_set_page_size(Exchange *self, uint64_t page_size, GError **error)
+static bool check_page_size(const Exchange *self, uint64_t page_size,
+                            GError **error)
 {
-    uint64_t said;
-    bool ok = true;
+    uint64_t said = main_stream_get_page_size(self->main);
+    MultifdGeometry geometry;
 
-    g_mutex_lock(&self->lock);
-    said = main_stream_get_page_size(self->main);
+    if (!exchange_check_undecided_locked(self, error)) {
+        return false;
+    }
     if (said != 0 && said != page_size) {
         g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
                     "got page size %" G_GUINT64_FORMAT ", expected %"
                     G_GUINT64_FORMAT " as the main channel says", page_size,
                     said);
-        ok = false;
-    } else {
-        MultifdGeometry geometry;
-
-        ok = multifd_geometry_init(&geometry, page_size, error);
+        return false;
     }
+    return multifd_geometry_init(&geometry, page_size, error);
+}
+
+bool exchange_set_page_size(Exchange *self, uint64_t page_size, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    ok = check_page_size(self, page_size, error);
     if (ok) {
         self->page_size = page_size;
         main_stream_set_page_size(self->main, page_size);

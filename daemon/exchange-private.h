@@ -78,6 +78,8 @@ bool exchange_is_taken_over(const Exchange *self);  /* SHUT 0 was seen */
 /* Sets the first error and wakes everyone; false if there was one before. */
 bool exchange_fail_locked(Exchange *self, GError *error);
 void exchange_decide_locked(Exchange *self, ExchangeMode mode);
+/* What the peer says of the channels it says before that. */
+bool exchange_check_undecided_locked(const Exchange *self, GError **error);
 /* Closes the open epoch if it can be; wakes whom that concerns. */
 void exchange_try_close_locked(Exchange *self);
 

@@ -214,12 +214,20 @@ void exchange_decide_locked(Exchange *self, ExchangeMode mode)
     g_cond_broadcast(&self->main_data);     /* the gate may have opened */
 }
 
-static bool check_decide(const Exchange *self, bool multifd,
-                         unsigned channels_in, GError **error)
+bool exchange_check_undecided_locked(const Exchange *self, GError **error)
 {
     if (self->mode != EXCHANGE_UNDECIDED) {
         g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
                     "channels: got them twice, allowed once");
+        return false;
+    }
+    return true;
+}
+
+static bool check_decide(const Exchange *self, bool multifd,
+                         unsigned channels_in, GError **error)
+{
+    if (!exchange_check_undecided_locked(self, error)) {
         return false;
     }
     if (multifd && (channels_in == 0 || channels_in > MULTIFD_CHANNELS_MAX)) {

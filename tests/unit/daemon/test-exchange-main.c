@@ -748,6 +748,24 @@ static void test_page_size_comes_from_the_peer(void)
     fixture_free(self);
 }
 
+/* Channels would write with one and read with another. */
+static void test_page_size_stays_once_decided(void)
+{
+    Fixture *self = fixture_new((ExchangeSetup) { .link_fed = true });
+    g_autoptr(GByteArray) s = make_start(true, true);
+    uint8_t uuid[MULTIFD_UUID_SIZE] = { 0 };
+    g_autoptr(GError) error = NULL;
+    MultifdGeometry geometry;
+
+    push(self, s);
+    g_assert_true(exchange_decide(self->exchange, true, 2, uuid, NULL));
+    g_assert_false(exchange_set_page_size(self->exchange, 1024, &error));
+    g_assert_nonnull(strstr(error->message, "got them twice"));
+    g_assert_true(exchange_wait_geometry(self->exchange, &geometry));
+    g_assert_cmpuint(geometry.page_size, ==, 4096);
+    fixture_free(self);
+}
+
 static void test_peer_does_not_contradict_the_stream(void)
 {
     Fixture *self = fixture_new((ExchangeSetup) { .link_fed = true });
@@ -1132,6 +1150,8 @@ int main(int argc, char **argv)
     add_page_sizes();
     ADD("stream/page-size/comes-from-the-peer",
         test_page_size_comes_from_the_peer);
+    ADD("stream/page-size/stays-once-decided",
+        test_page_size_stays_once_decided);
     ADD("stream/page-size/peer-does-not-contradict-the-stream",
         test_peer_does_not_contradict_the_stream);
     ADD("stream/geometry-comes-with-the-configuration",
