@@ -12,13 +12,13 @@
  */
 #include "daemon/egress-link-frames.h"
 
+#include "daemon/flow-window.h"
 #include "wire/error.h"
 
 enum { FRESH_MAX = 2 };
 
 struct EgressLinkFrames {
     Exchange *exchange;         /* constant; lent */
-    uint64_t window;            /* constant */
     uint64_t capacity;          /* constant: entries in table */
 
     GMutex lock;                /* guards all below; the exchange's is not taken
@@ -30,6 +30,7 @@ struct EgressLinkFrames {
     uint64_t next_number;
     uint64_t acked;
     uint64_t in_flight;         /* costs of acked to next_number */
+    FlowWindow window;
     uint64_t resent_bytes;
     GQueue fresh, again;        /* of EgressLinkFrame */
     EgressLinkFrame **table;    /* by number % capacity */
@@ -40,7 +41,7 @@ EgressLinkFrames *egress_link_frames_new(Exchange *exchange, uint64_t window)
     EgressLinkFrames *self = g_new0(EgressLinkFrames, 1);
 
     self->exchange = exchange;
-    self->window = window;
+    flow_window_init(&self->window, window);
     /* Each costs that much at least; one is allowed in any case. */
     self->capacity = MIN(window / LINK_FRAME_OVERHEAD + 1,
                          (uint64_t)LINK_FRAMES_MAX);
@@ -121,9 +122,19 @@ static EgressLinkFrame *new_frame(Packet *packet, uint64_t epoch)
     return self;
 }
 
-static bool has_room(const EgressLinkFrames *self, uint64_t cost)
+static bool has_window(EgressLinkFrames *self, uint64_t cost)
 {
-    return (self->in_flight == 0 || self->in_flight + cost <= self->window) &&
+    if (self->in_flight == 0 ||
+        self->in_flight + cost <= flow_window_get(&self->window)) {
+        return true;
+    }
+    flow_window_note_full(&self->window);
+    return false;
+}
+
+static bool has_room(EgressLinkFrames *self, uint64_t cost)
+{
+    return has_window(self, cost) &&
            self->next_number - self->acked < self->capacity &&
            self->fresh.length < FRESH_MAX;
 }
@@ -131,6 +142,7 @@ static bool has_room(const EgressLinkFrames *self, uint64_t cost)
 static void number_frame(EgressLinkFrames *self, EgressLinkFrame *frame)
 {
     frame->frame.sequence = self->next_number++;
+    frame->numbered_us = g_get_monotonic_time();
     frame->epoch_frames = self->epoch_frames;
     self->epoch_frames = frame->packet ? self->epoch_frames + 1 : 0;
     self->in_flight += frame->cost;
@@ -305,16 +317,24 @@ bool egress_link_frames_ack(EgressLinkFrames *self, uint64_t number,
                             GError **error)
 {
     g_autoptr(GPtrArray) done = g_ptr_array_new();
+    int64_t now_us = g_get_monotonic_time(), numbered_us = 0;
+    uint64_t before;
     bool ok;
 
     g_mutex_lock(&self->lock);
     ok = check_ack(self, number, error);
+    before = self->in_flight;
     while (ok && self->acked < number) {
         EgressLinkFrame *frame;
 
+        numbered_us = self->table[self->acked % self->capacity]->numbered_us;
         if (forget_oldest(self, &frame)) {
             g_ptr_array_add(done, frame);
         }
+    }
+    if (numbered_us > 0) {
+        flow_window_acked(&self->window, before - self->in_flight,
+                          now_us - numbered_us, now_us);
     }
     g_cond_broadcast(&self->room);
     g_mutex_unlock(&self->lock);
@@ -334,6 +354,16 @@ uint64_t egress_link_frames_get_acked(EgressLinkFrames *self)
     acked = self->acked;
     g_mutex_unlock(&self->lock);
     return acked;
+}
+
+uint64_t egress_link_frames_get_window(EgressLinkFrames *self)
+{
+    uint64_t window;
+
+    g_mutex_lock(&self->lock);
+    window = flow_window_get(&self->window);
+    g_mutex_unlock(&self->lock);
+    return window;
 }
 
 uint64_t egress_link_frames_get_in_flight(EgressLinkFrames *self)

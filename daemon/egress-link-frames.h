@@ -29,6 +29,7 @@ typedef struct {
 
     /* Private. */
     uint64_t cost;              /* of window */
+    int64_t numbered_us;        /* monotonic */
     unsigned refs;              /* the table's, and of the lane that has it */
     unsigned lane;              /* that has it, or had it last */
     bool taken;                 /* a lane has it */
@@ -37,7 +38,8 @@ typedef struct {
     bool written;               /* all of it, once: exchange_done() was called */
 } EgressLinkFrame;
 
-/* @exchange is lent. */
+/* @exchange is lent.  @window: the most, bytes; how much of it is used is found by
+ * measurement. */
 EgressLinkFrames *egress_link_frames_new(Exchange *exchange, uint64_t window);
 /* Nobody else uses it any more. */
 void egress_link_frames_free(EgressLinkFrames *self);
@@ -67,6 +69,8 @@ bool egress_link_frames_ack(EgressLinkFrames *self, uint64_t number,
 
 /* All frames below it are handed on. */
 uint64_t egress_link_frames_get_acked(EgressLinkFrames *self);
+/* How many bytes it lets be under way now. */
+uint64_t egress_link_frames_get_window(EgressLinkFrames *self);
 /* Bytes that count against the window; bytes that were given out again. */
 uint64_t egress_link_frames_get_in_flight(EgressLinkFrames *self);
 uint64_t egress_link_frames_get_resent(EgressLinkFrames *self);

@@ -191,6 +191,11 @@ unsigned egress_link_get_lanes(Egress *egress, EgressLinkLane *ret,
     return self->n_lanes;
 }
 
+uint64_t egress_link_get_window(Egress *egress)
+{
+    return egress_link_frames_get_window(((EgressLink *)egress)->frames);
+}
+
 uint64_t egress_link_get_in_flight(Egress *egress)
 {
     return egress_link_frames_get_in_flight(((EgressLink *)egress)->frames);

@@ -61,6 +61,8 @@ typedef struct {
 } EgressLinkLane;
 /* At most @max entries; returns how many lanes there are. */
 unsigned egress_link_get_lanes(Egress *egress, EgressLinkLane *ret, unsigned max);
+/* Bytes that may be under way now, of those that the peer granted. */
+uint64_t egress_link_get_window(Egress *egress);
 /* Bytes not yet acknowledged. */
 uint64_t egress_link_get_in_flight(Egress *egress);
 /* Bytes of frames that were given to lanes again. */

@@ -168,6 +168,10 @@ static JsonObject *link_to_json(const Migration *self)
     }
     json_object_set_int_member(ret, "resent-bytes", resent);
     if (self->role == MIGRATION_SOURCE && self->egress) {
+        json_object_set_int_member(ret, "window-bytes",
+                                   egress_link_get_window(self->egress));
+        json_object_set_int_member(ret, "in-flight-bytes",
+                                   egress_link_get_in_flight(self->egress));
         add_reduction(self->egress, ret);
     }
     return ret;

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "daemon/flow-window.h"
+
+#include <glib.h>
+
+static const uint64_t WINDOW_MIN = 1024 * 1024;
+/* It doubles with each measurement while the line has room. */
+static const uint64_t WINDOW_FIRST = 4 * 1024 * 1024;
+static const int64_t MEASURE_US = 200 * 1000;   /* a rate is taken over that */
+/* How long the best of both counts.  The rate's is shorter: a line that became slow
+ * must drain before its delay is believed. */
+static const int64_t RATE_MEMORY_US = 2 * 1000 * 1000;
+static const int64_t DELAY_MEMORY_US = 10 * 1000 * 1000;
+static const int64_t DRAIN_EVERY_US = 4 * 1000 * 1000;
+/* What frames wait in threads and sockets at both ends, even on a short line. */
+static const int64_t SLACK_US = 20 * 1000;
+static const double GAIN = 2;
+
+void flow_window_init(FlowWindow *self, uint64_t max)
+{
+    *self = (FlowWindow) { .max = max, .window = MIN(WINDOW_FIRST, max) };
+}
+
+static void note_delay(FlowWindow *self, int64_t now_us)
+{
+    bool stale = now_us - self->delay_seen_us > DELAY_MEMORY_US;
+
+    if (self->delay_us == 0 || self->least_us <= self->delay_us ||
+        (stale && self->draining)) {
+        self->delay_us = self->least_us;
+        self->delay_seen_us = now_us;
+    }
+}
+
+/* A rate that only the source held down says nothing, unless it is the best. */
+static void note_rate(FlowWindow *self, double rate, int64_t now_us)
+{
+    bool stale = now_us - self->rate_seen_us > RATE_MEMORY_US;
+
+    if (rate >= self->rate || (self->full && stale)) {
+        self->rate = rate;
+        self->rate_seen_us = now_us;
+    }
+}
+
+static void set_window(FlowWindow *self)
+{
+    double window = self->draining
+                    ? self->rate * self->delay_us
+                    : GAIN * self->rate * (self->delay_us + SLACK_US);
+
+    self->window = window < WINDOW_MIN ? MIN(WINDOW_MIN, self->max)
+                   : window > self->max ? self->max : (uint64_t)window;
+}
+
+static void begin_measurement(FlowWindow *self, int64_t now_us)
+{
+    self->begin_us = now_us;
+    self->acked = 0;
+    self->full = false;
+    self->least_us = 0;
+    self->draining = now_us - self->drained_us >= DRAIN_EVERY_US;
+    if (self->draining) {
+        self->drained_us = now_us;
+    }
+}
+
+void flow_window_acked(FlowWindow *self, uint64_t bytes, int64_t delay_us,
+                       int64_t now_us)
+{
+    if (self->begin_us == 0) {
+        self->drained_us = now_us;
+        begin_measurement(self, now_us);
+        return;
+    }
+    self->acked += bytes;
+    if (self->least_us == 0 || delay_us < self->least_us) {
+        self->least_us = MAX(delay_us, 1);
+    }
+    if (now_us - self->begin_us < MAX(MEASURE_US, 2 * self->delay_us)) {
+        return;
+    }
+    note_delay(self, now_us);
+    if (!self->draining) {
+        note_rate(self, (double)self->acked / (now_us - self->begin_us), now_us);
+    }
+    begin_measurement(self, now_us);
+    set_window(self);
+}
+
+void flow_window_note_full(FlowWindow *self)
+{
+    self->full = true;
+}
+
+uint64_t flow_window_get(const FlowWindow *self)
+{
+    return self->window;
+}
