@@ -103,8 +103,17 @@ static bool bind_inet(int fd, const AddressSocket *at)
     return bind(fd, (const struct sockaddr *)&at->storage, at->len) == 0;
 }
 
-static int listen_at(const Address *self, const AddressSocket *at, int backlog,
-                     unsigned unix_mode, GError **error)
+static int open_socket(int family, bool mptcp)
+{
+    int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+    int fd = mptcp ? socket(family, type, IPPROTO_MPTCP) : -1;
+
+    /* A kernel without it has TCP still, which such a listener takes too. */
+    return fd >= 0 ? fd : socket(family, type, 0);
+}
+
+static int listen_at(const Address *self, const AddressSocket *at, bool mptcp,
+                     int backlog, unsigned unix_mode, GError **error)
 {
     int family = at->storage.ss_family;
     bool is_inet = family == AF_INET || family == AF_INET6;
@@ -114,7 +123,7 @@ static int listen_at(const Address *self, const AddressSocket *at, int backlog,
     if (family == AF_UNIX && !remove_stale(self, at, error)) {
         return -1;
     }
-    fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    fd = open_socket(family, is_inet && mptcp);
     if (fd < 0) {
         return fail(self, -1, error);
     }
@@ -132,7 +141,8 @@ static int listen_at(const Address *self, const AddressSocket *at, int backlog,
 }
 
 /* No host: one socket for IPv6 and IPv4, or IPv4 alone where that is all. */
-static int listen_any(const Address *self, int backlog, GError **error)
+static int listen_any(const Address *self, bool mptcp, int backlog,
+                      GError **error)
 {
     AddressSocket v6 = { .len = sizeof(struct sockaddr_in6) };
     AddressSocket v4 = { .len = sizeof(struct sockaddr_in) };
@@ -146,19 +156,19 @@ static int listen_any(const Address *self, int backlog, GError **error)
     in->sin_port = htons((uint16_t)self->port);
     fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) {
-        return listen_at(self, &v4, backlog, 0, error);
+        return listen_at(self, &v4, mptcp, backlog, 0, error);
     }
     close(fd);
-    return listen_at(self, &v6, backlog, 0, error);
+    return listen_at(self, &v6, mptcp, backlog, 0, error);
 }
 
-int address_listen(const Address *self, int backlog, unsigned unix_mode,
-                   GError **error)
+static int listen_on(const Address *self, bool mptcp, int backlog,
+                     unsigned unix_mode, GError **error)
 {
     g_autoptr(GArray) all = NULL;
 
     if (self->kind == ADDRESS_TCP && is_any_host(self->host)) {
-        return listen_any(self, backlog, error);
+        return listen_any(self, mptcp, backlog, error);
     }
     all = address_resolve(self, g_get_monotonic_time() + LOOKUP_US, NULL,
                           error);
@@ -166,6 +176,18 @@ int address_listen(const Address *self, int backlog, unsigned unix_mode,
         g_prefix_error(error, "listen: ");
         return -1;
     }
-    return listen_at(self, &g_array_index(all, AddressSocket, 0), backlog,
-                     unix_mode, error);
+    return listen_at(self, &g_array_index(all, AddressSocket, 0), mptcp,
+                     backlog, unix_mode, error);
+}
+
+int address_listen(const Address *self, int backlog, unsigned unix_mode,
+                   GError **error)
+{
+    return listen_on(self, false, backlog, unix_mode, error);
+}
+
+int address_listen_mptcp(const Address *self, int backlog, unsigned unix_mode,
+                         GError **error)
+{
+    return listen_on(self, true, backlog, unix_mode, error);
 }

@@ -85,7 +85,13 @@ bool address_route_mark(const AddressRoute *self, int fd, GError **error)
 
     if (algorithm && setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, algorithm,
                                 strlen(algorithm)) != 0) {
-        return fail(error, "congestion-control", algorithm, errno);
+        int saved = errno;
+
+        g_set_error(error, G_IO_ERROR, g_io_error_from_errno(saved),
+                    "congestion-control %s: %s; allowed is what "
+                    "net.ipv4.tcp_allowed_congestion_control has", algorithm,
+                    g_strerror(saved));
+        return false;
     }
     return self->dscp == 0 || set_dscp(fd, self->dscp, error);
 }

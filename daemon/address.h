@@ -48,6 +48,9 @@ int address_connect_by(const Address *self, const AddressRoute *route,
  */
 int address_listen(const Address *self, int backlog, unsigned unix_mode,
                    GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Likewise; also for Multipath TCP, if it is TCP and the kernel has it. */
+int address_listen_mptcp(const Address *self, int backlog, unsigned unix_mode,
+                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* The address that a listening socket is bound to (port 0 resolved). */
 Address *address_of_listener(int fd, GError **error) G_GNUC_WARN_UNUSED_RESULT;

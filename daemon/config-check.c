@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "daemon/config-check.h"
 
+#include <net/if.h>
+
 #include "daemon/config-value.h"
 #include "daemon/units.h"
+
+enum { ALGORITHM_MAX = 15 };        /* the kernel's TCP_CA_NAME_MAX - 1 */
 
 static bool refuse(GError **error, const char *group, const char *name,
                    const char *format, ...) G_GNUC_PRINTF(4, 5);
@@ -82,6 +86,25 @@ static bool check_peer_identity(const Config *config, const ConfigPeer *peer,
     return true;
 }
 
+/* Longer names the kernel would cut off. */
+static bool check_peer_route(const ConfigPeer *peer, GError **error)
+{
+    const char *algorithm = peer->congestion_control;
+
+    if (algorithm && strlen(algorithm) > ALGORITHM_MAX) {
+        return refuse(error, "peer", peer->name, " congestion-control: got "
+                      "'%s', expected at most %d bytes", algorithm,
+                      ALGORITHM_MAX);
+    }
+    if (peer->bind && !g_hostname_is_ip_address(peer->bind) &&
+        strlen(peer->bind) >= IFNAMSIZ) {
+        return refuse(error, "peer", peer->name, " bind: got '%s', expected an "
+                      "IP address or an interface of at most %d bytes",
+                      peer->bind, IFNAMSIZ - 1);
+    }
+    return true;
+}
+
 static bool check_peer(const Config *config, const ConfigPeer *peer,
                        GError **error)
 {
@@ -94,7 +117,8 @@ static bool check_peer(const Config *config, const ConfigPeer *peer,
         return refuse(error, "peer", peer->name, ": got no address, expected "
                       "one, or [listen] link for the peer to connect to");
     }
-    return check_peer_identity(config, peer, error);
+    return check_peer_route(peer, error) &&
+           check_peer_identity(config, peer, error);
 }
 
 /* One side in, one side out, and not the same peer on both. */

@@ -42,6 +42,10 @@ typedef struct {
     int compression;            /* of the link: a level, or: */
 #define CONFIG_COMPRESSION_NONE 0
 #define CONFIG_COMPRESSION_AUTO (-1)
+    char *bind;                 /* local IP address or interface; NULL: any */
+    char *congestion_control;   /* NULL: the kernel's default */
+    unsigned dscp;              /* 0..ADDRESS_DSCP_MAX */
+    bool mptcp;
     unsigned outage_ms;         /* how long the link may be down: the guest runs */
     unsigned outage_switchover_ms;  /* the guest is stopped */
     unsigned outage_postcopy_ms;    /* the guest runs at the destination */

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "daemon/link-lane-json.h"
+#include "daemon/link-path.h"
 #include "daemon/paced-write.h"
 #include "qmp/error.h"
 #include "qmp/message.h"
@@ -329,8 +330,7 @@ static Stream *connect_stream(const ConfigPeer *peer,
 {
     g_autofree char *name = g_strdup_printf("peer %s (%s)", peer->name,
                                             peer->address->text);
-    int fd = address_connect(peer->address, timeouts->connect_ms, cancellable,
-                             error);
+    int fd = link_path_connect(peer, timeouts->connect_ms, cancellable, error);
     Stream *stream;
 
     if (fd < 0) {

@@ -9,6 +9,7 @@
 #include "daemon/link-server.h"
 
 #include "daemon/acceptor.h"
+#include "daemon/link-path.h"
 #include "wire/error.h"
 
 enum { PENDING_MAX = 64 };
@@ -96,7 +97,8 @@ static bool handle(AcceptorIntake *intake, Stream **stream, void *data,
          acceptor_identified(intake, &cause);
     if (ok) {
         link_lane_tune(*stream, self->setup.config->timeouts.link_dead_ms);
-        ok = hand_over(self, stream, &hello, peer, &cause);
+        ok = link_path_mark(peer, stream_get_fd(*stream), &cause) &&
+             hand_over(self, stream, &hello, peer, &cause);
     }
     if (!ok && *stream) {
         link_lane_refuse(*stream, cause);

@@ -13,6 +13,7 @@
 
 #include "daemon/control.h"
 #include "daemon/expiry.h"
+#include "daemon/link-path.h"
 #include "daemon/link-server.h"
 #include "daemon/log.h"
 #include "daemon/migration-target.h"
@@ -180,8 +181,8 @@ static bool start_link(Service *self, GError **error)
     int fd = service_take_socket("link");
 
     if (fd < 0 && self->config->listen_link) {
-        fd = address_listen(self->config->listen_link, BACKLOG, CONTROL_MODE,
-                            error);
+        fd = link_path_listen(self->config->listen_link, self->config->peers,
+                              BACKLOG, error);
         if (fd < 0) {
             g_prefix_error(error, "[listen] link: ");
             return false;

@@ -404,6 +404,23 @@ static void test_psk_and_fingerprint_peers(void)
                     "00112233445566778899aabbccddeeff");
 }
 
+/* The kernel would cut the names off, and take what is left for another. */
+static void test_refuses_routes_the_kernel_cannot_have(void)
+{
+    static const Refusal refusals[] = {
+        { PEER "dscp=64\n", "test.conf: [peer dc2] dscp: got '64', "
+          "expected a number from 0 to 63" },
+        { PEER "congestion-control=sixteen-bytes-xx\n",
+          "test.conf: [peer dc2] congestion-control: got 'sixteen-bytes-xx', "
+          "expected at most 15 bytes" },
+        { PEER "bind=enp0s31f6-is-long\n",
+          "test.conf: [peer dc2] bind: got 'enp0s31f6-is-long', expected an IP "
+          "address or an interface of at most 15 bytes" },
+    };
+
+    assert_all_refused(refusals, G_N_ELEMENTS(refusals));
+}
+
 static void test_options_win(void)
 {
     const char *const overrides[] = {
@@ -585,6 +602,8 @@ int main(int argc, char **argv)
     add("comments-may-be-latin1", test_comments_may_be_latin1);
     add("refuses-what-does-not-fit-together",
         test_refuses_what_does_not_fit_together);
+    add("refuses-routes-the-kernel-cannot-have",
+        test_refuses_routes_the_kernel_cannot_have);
     add("refuses-unidentified-peers", test_refuses_unidentified_peers);
     add("psk-and-fingerprint-peers", test_psk_and_fingerprint_peers);
     add("options-win", test_options_win);
