@@ -46,7 +46,7 @@ QMP_SRCS    := $(wildcard qmp/*.c)
 CLIENT_SRCS := $(wildcard daemon/client*.c)
 DAEMON_SRCS := $(filter-out daemon/main.c $(CLIENT_SRCS),$(wildcard daemon/*.c))
 # What the client shares with the daemon.
-SHARED_SRCS := daemon/units.c daemon/nearest.c daemon/traffic.c daemon/traffic-json.c \
+SHARED_SRCS := daemon/convergence.c daemon/units.c daemon/nearest.c daemon/traffic.c daemon/traffic-json.c \
                daemon/vmdesc.c
 
 obj = $(patsubst %.c,$B/%.o,$(1))

@@ -15,6 +15,7 @@
 #include "daemon/client-format.h"
 #include "daemon/client-progress.h"
 #include "daemon/client-summary.h"
+#include "daemon/convergence.h"
 #include "daemon/units.h"
 
 #define POLL_INTERVAL_MS 500u
@@ -25,7 +26,7 @@
 
 /* Where the options are put; an option's home must be static. */
 static struct {
-    char *to, *as, *rate, *handover, *downtime_limit;
+    char *to, *as, *rate, *handover, *downtime_limit, *convergence;
     int channels, lanes, destination_channels, weight;
     gboolean detach, postcopy, postcopy_auto;
 } options = {
@@ -60,6 +61,9 @@ const GOptionEntry client_migrate_entries[] = {
       "Allow for postcopy: 'multiferry start-postcopy' switches to it", NULL },
     { "postcopy-auto", 0, 0, G_OPTION_ARG_NONE, &options.postcopy_auto,
       "Switch to postcopy after the first pass", NULL },
+    { "convergence", 0, 0, G_OPTION_ARG_STRING, &options.convergence,
+      "What to do when the guest writes faster than its pages leave",
+      "continue|cancel|throttle|postcopy" },
     { "detach", 'd', 0, G_OPTION_ARG_NONE, &options.detach,
       "Print the id and leave the migration to the daemon", NULL },
     { NULL, 0, 0, 0, NULL, NULL, NULL },
@@ -82,6 +86,7 @@ static void clear_options(void)
     g_free(options.rate);
     g_free(options.handover);
     g_free(options.downtime_limit);
+    g_free(options.convergence);
     memset(&options, 0, sizeof(options));
     options.channels = options.lanes = NOT_GIVEN;
     options.destination_channels = options.weight = NOT_GIVEN;
@@ -135,6 +140,23 @@ static bool add_handover(JsonObject *arguments)
     return true;
 }
 
+static bool add_convergence(JsonObject *arguments)
+{
+    ConvergencePolicy unused;
+
+    if (!options.convergence) {
+        return true;
+    }
+    if (!convergence_policy_parse(options.convergence, &unused)) {
+        client_session_complain("migrate: --convergence: got '%s', expected "
+                                CONVERGENCE_POLICIES, options.convergence);
+        return false;
+    }
+    json_object_set_string_member(arguments, "convergence",
+                                  options.convergence);
+    return true;
+}
+
 static bool add_downtime_limit(JsonObject *arguments)
 {
     g_autoptr(GError) error = NULL;
@@ -179,7 +201,7 @@ static JsonObject *build_arguments(const char *vm)
                    options.destination_channels, MAX_CHANNELS) ||
         !add_count(arguments, "weight", options.weight, MAX_WEIGHT) ||
         !add_rate(arguments) || !add_handover(arguments) ||
-        !add_downtime_limit(arguments)) {
+        !add_downtime_limit(arguments) || !add_convergence(arguments)) {
         return NULL;
     }
     return g_steal_pointer(&arguments);

@@ -91,6 +91,25 @@ static void add_outage(GPtrArray *parts, JsonObject *migration)
         : g_strdup_printf("link down for %s", down));
 }
 
+/* What would go on for ever, and why. */
+static void add_convergence(GPtrArray *parts, JsonObject *migration)
+{
+    JsonObject *convergence = client_format_get_object(migration,
+                                                       "convergence");
+    g_autofree char *written = units_format_rate(
+        client_format_get_number(convergence, "dirty-rate"));
+    g_autofree char *left = units_format_rate(
+        client_format_get_number(convergence, "rate"));
+
+    if (client_format_has(convergence, "converging") &&
+        !client_format_get_flag(convergence, "converging") &&
+        g_strcmp0(client_format_get_string(migration, "state"),
+                  "active") == 0) {
+        add(parts, g_strdup_printf("guest writes %s, %s leave: will not end",
+                                   written, left));
+    }
+}
+
 /* What there is to say, the most important first. */
 static GPtrArray *collect(JsonObject *migration)
 {
@@ -109,6 +128,7 @@ static GPtrArray *collect(JsonObject *migration)
         add(parts, client_format_escape(state));
     }
     add_outage(parts, migration);
+    add_convergence(parts, migration);
     add(parts, units_format_rate(client_format_get_number(migration,
                                                           "rate")));
     /* Before QEMU knows how much there is, nothing being left says nothing. */

@@ -145,6 +145,12 @@ static const ConfigKey vm_keys[] = {
       "Refuse a QEMU with another UUID." },
     { "weight", CONFIG_VALUE_NUMBER, offsetof(ConfigVm, weight), "1", 1,
       CONFIG_WEIGHT_MAX, "Share of the peer's rate against its other migrations." },
+    { "convergence", CONFIG_VALUE_CONVERGENCE, offsetof(ConfigVm, convergence),
+      "continue", 0, 0, "What to do when the guest writes faster than its pages "
+      "leave." },
+    { "convergence-patience", CONFIG_VALUE_TIME,
+      offsetof(ConfigVm, convergence_patience_ms), "30s", 100, 24 * HOUR_MS,
+      "How long that must have been so." },
 };
 
 static const ConfigKey tunnel_keys[] = {

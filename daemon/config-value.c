@@ -197,6 +197,20 @@ static char *encode_handover(const void *field)
                                                                 "fast");
 }
 
+static bool parse_convergence(const ConfigKey *key, const char *text,
+                              void *field, GError **error)
+{
+    (void)key;
+    return convergence_policy_parse(text, field) ||
+           refuse(text, error, CONVERGENCE_POLICIES);
+}
+
+static char *encode_convergence(const void *field)
+{
+    return g_strdup(convergence_policy_to_string(
+        *(const ConvergencePolicy *)field));
+}
+
 static bool parse_tls_kind(const ConfigKey *key, const char *text, void *field,
                            GError **error)
 {
@@ -455,6 +469,8 @@ static const Ops type_ops[] = {
     [CONFIG_VALUE_SIZE]        = { parse_size, encode_size, NULL },
     [CONFIG_VALUE_TIME]        = { parse_time, encode_time, NULL },
     [CONFIG_VALUE_HANDOVER]    = { parse_handover, encode_handover, NULL },
+    [CONFIG_VALUE_CONVERGENCE] = { parse_convergence, encode_convergence,
+                                   NULL },
     [CONFIG_VALUE_TLS_KIND]    = { parse_tls_kind, encode_tls_kind, NULL },
     [CONFIG_VALUE_COMPRESSION] = { parse_compression, encode_compression,
                                    NULL },

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <glib.h>
 #include "daemon/address.h"
+#include "daemon/convergence.h"
 #include "daemon/rate-schedule.h"
 #include "daemon/tls.h"
 #include "wire/method.h"
@@ -59,6 +60,8 @@ typedef struct {
     unsigned channels;          /* multifd channels of the QEMU leg; 0: default */
     char *uuid;                 /* refuse another one; NULL: any */
     unsigned weight;
+    ConvergencePolicy convergence;      /* what to do when it would not end */
+    unsigned convergence_patience_ms;   /* how long that must have been so */
 } ConfigVm;
 
 typedef struct {

@@ -118,14 +118,31 @@ static bool get_targets(Control *self, JsonObject *args, ManagedSetup *ret,
     return true;
 }
 
+static bool get_convergence(JsonObject *args, ManagedSetup *setup,
+                            GError **error)
+{
+    const char *text = qmp_message_get_string(args, "convergence");
+
+    setup->convergence = setup->vm->convergence;
+    if (text && !convergence_policy_parse(text, &setup->convergence)) {
+        g_set_error(error, QMP_CLASS, QMP_CLASS_GENERIC,
+                    "argument 'convergence': got '%s', expected "
+                    CONVERGENCE_POLICIES, text);
+        return false;
+    }
+    return true;
+}
+
 static bool get_postcopy(JsonObject *args, ManagedSetup *setup, GError **error)
 {
     qmp_message_get_bool(args, "postcopy", &setup->postcopy);
     qmp_message_get_bool(args, "postcopy-auto", &setup->postcopy_auto);
-    if ((setup->postcopy || setup->postcopy_auto) &&
+    if ((setup->postcopy || setup->postcopy_auto ||
+         setup->convergence == CONVERGENCE_POSTCOPY) &&
         setup->handover != HANDOVER_SAFE) {
         g_set_error(error, QMP_CLASS, QMP_CLASS_GENERIC,
-                    "argument 'handover': got 'fast' with 'postcopy', expected "
+                    "argument 'handover': got 'fast' with postcopy ('postcopy', "
+                    "'postcopy-auto' or convergence 'postcopy'), expected "
                     "'safe'");
         return false;
     }
@@ -166,6 +183,7 @@ static JsonNode *do_migrate(QmpServerSession *session, JsonObject *args,
         !get_rate(args, &setup.rate, error) ||
         !get_count(args, "weight", CONFIG_WEIGHT_MAX, &setup.weight, error) ||
         !get_handover(self, args, &setup.handover, error) ||
+        !get_convergence(args, &setup, error) ||
         !get_postcopy(args, &setup, error)) {
         return NULL;
     }
@@ -499,6 +517,7 @@ static const QmpArg migrate_args[] = {
     { "weight", QMP_TYPE_INT, true },
     { "postcopy", QMP_TYPE_BOOL, true },
     { "postcopy-auto", QMP_TYPE_BOOL, true },
+    { "convergence", QMP_TYPE_STRING, true },
 };
 static const QmpArg recover_args[] = {
     { "vm", QMP_TYPE_STRING, false },
@@ -569,10 +588,20 @@ static const QmpArg link_event[] = {
     { "down-ms", QMP_TYPE_INT, true },
 };
 
+static const QmpArg convergence_event[] = {
+    { "id", QMP_TYPE_STRING, false },
+    { "vm", QMP_TYPE_STRING, false },
+    { "converging", QMP_TYPE_BOOL, false },
+    { "dirty-rate", QMP_TYPE_INT, false },
+    { "rate", QMP_TYPE_INT, false },
+};
+
 static const QmpEvent events[] = {
     { "LINK", ARGS(link_event), 0,
       "the link of a migration broke, or is there again" },
     { "MIGRATION", ARGS(migration_event), 0, "a migration changed its state" },
+    { "MIGRATION_CONVERGENCE", ARGS(convergence_event), 0,
+      "a migration will not end as things are, or will again" },
     { "MIGRATION_PROGRESS", ARGS(progress_event), QMP_EVENT_DROPPABLE,
       "once a second for each running migration, as query-migrations" },
     { "PACKET_REJECTED", ARGS(rejected_event), 0,

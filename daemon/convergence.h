@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * daemon/convergence.h - will a migration ever end?
+ * daemon/convergence.h - will a migration ever end?  What is to be done if not?
  *
  * It will not while the guest writes pages faster than they leave.  Judged from
  * what the source QEMU says of both, from the second pass on (in the first
@@ -12,6 +12,20 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+
+typedef enum {
+    CONVERGENCE_CONTINUE,   /* only say so */
+    CONVERGENCE_CANCEL,
+    CONVERGENCE_THROTTLE,   /* let QEMU slow the guest, from the beginning */
+    CONVERGENCE_POSTCOPY,   /* switch to it */
+} ConvergencePolicy;
+
+/* For messages. */
+#define CONVERGENCE_POLICIES "continue, cancel, throttle or postcopy"
+
+const char *convergence_policy_to_string(ConvergencePolicy policy);
+/* False: it is none of them. */
+bool convergence_policy_parse(const char *text, ConvergencePolicy *ret);
 
 typedef struct {
     int64_t now_us;
@@ -35,6 +49,8 @@ typedef struct {
 
 /* True when the verdict has changed: convergence_is_hopeless() has the new one. */
 bool convergence_add(Convergence *self, const ConvergenceSample *sample);
+/* Nothing can leave now: begin to measure anew.  The verdict stays. */
+void convergence_pause(Convergence *self);
 /* Too slow, and for longer than patience. */
 bool convergence_is_hopeless(const Convergence *self);
 

@@ -26,8 +26,9 @@ static const char *const ids[] = {
     [LOG_EVENT_ACCESS_REFUSED] = "65289f5b3d15477e96b32aa649d22e67",
     [LOG_EVENT_ACCESS_OPEN] = "2a2a7d70e200495a88e350e48c2b9ee1",
     [LOG_EVENT_CONFIG_CHANGED] = "bf5b8ad4b7f34a4aa499ea048515d72e",
+    [LOG_EVENT_MIGRATION_CONVERGENCE] = "d5c07be2a1484b0e9ee27a2f5d3f6c19",
 };
-static_assert(G_N_ELEMENTS(ids) == LOG_EVENT_CONFIG_CHANGED + 1,
+static_assert(G_N_ELEMENTS(ids) == LOG_EVENT_MIGRATION_CONVERGENCE + 1,
               "a kind of log line has no MESSAGE_ID");
 
 const char *log_event_get_id(LogEvent event)

@@ -30,6 +30,7 @@ typedef enum {
     LOG_EVENT_ACCESS_REFUSED,
     LOG_EVENT_ACCESS_OPEN,
     LOG_EVENT_CONFIG_CHANGED,
+    LOG_EVENT_MIGRATION_CONVERGENCE,
 } LogEvent;
 
 /* 32 hexadecimal digits; NULL for LOG_EVENT_NONE. */

@@ -344,6 +344,16 @@ static bool get_dirty(JsonObject *migration, double *ret)
            get_member(get_qemu(migration), "dirty-pages-rate", page, ret);
 }
 
+static bool get_converging(JsonObject *migration, double *ret)
+{
+    if (!json_object_has_member(migration, "convergence")) {
+        return false;
+    }
+    *ret = json_object_get_boolean_member(
+        json_object_get_object_member(migration, "convergence"), "converging");
+    return true;
+}
+
 static bool get_epochs(JsonObject *migration, double *ret)
 {
     return get_member(migration, "epochs", 1, ret);
@@ -366,6 +376,9 @@ static const struct {
     { "multiferry_migration_dirty_bytes_per_second", "bytes_per_second",
       "How fast the guest writes to its memory, as the source QEMU says.",
       get_dirty },
+    { "multiferry_migration_converging", NULL,
+      "0 while the guest writes too fast for it to end, else 1.",
+      get_converging },
 };
 
 static void add_gauges(Writer *self, const Daemon *daemon)

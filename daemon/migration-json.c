@@ -239,10 +239,27 @@ static void add_qemu(const QemuMigrateStatus *qemu, JsonObject *ret)
     json_object_set_int_member(object, "page-size", qemu->page_size);
     json_object_set_int_member(object, "expected-downtime-ms",
                                qemu->expected_downtime_ms);
+    json_object_set_int_member(object, "cpu-throttle-percentage",
+                               qemu->cpu_throttle);
     json_object_set_object_member(ret, "qemu", object);
     if (strcmp(qemu->status, "completed") == 0) {
         json_object_set_int_member(ret, "qemu-downtime-ms", qemu->downtime_ms);
     }
+}
+
+static void add_convergence(const MigrationConvergence *convergence,
+                            JsonObject *ret)
+{
+    JsonObject *object = json_object_new();
+
+    json_object_set_string_member(object, "policy",
+                                  convergence_policy_to_string(
+                                      convergence->policy));
+    json_object_set_boolean_member(object, "converging",
+                                   !convergence->hopeless);
+    json_object_set_int_member(object, "dirty-rate", convergence->dirty_rate);
+    json_object_set_int_member(object, "rate", convergence->rate);
+    json_object_set_object_member(ret, "convergence", object);
 }
 
 static void add_identity(const Migration *self, JsonObject *ret)
@@ -291,6 +308,9 @@ static void add_times(const Migration *self, JsonObject *ret)
     }
     if (self->qemu) {
         add_qemu(self->qemu, ret);
+    }
+    if (self->judges_convergence) {
+        add_convergence(&self->convergence, ret);
     }
 }
 

@@ -12,6 +12,7 @@
 
 #include "daemon/ingress-qemu.h"
 #include "daemon/listener.h"
+#include "daemon/managed-convergence.h"
 #include "daemon/managed-postcopy.h"
 #include "daemon/migration-link.h"
 #include "qmp/error.h"
@@ -35,6 +36,7 @@ typedef struct {
     unsigned downtime_limit_ms;
     Handover handover;
     ManagedPostcopy postcopy;
+    ManagedConvergence convergence;
     bool recovering, recover_start;
 
     QmpClient *client;
@@ -44,6 +46,7 @@ typedef struct {
     char *socket_path;
     bool migrate_given;
     int64_t cancelled_us;       /* migrate_cancel was given; 0: not */
+    char *cancel_reason;        /* our own; NULL: by request */
     bool preempt;               /* postcopy's, at both ends */
     bool legacy_zero_pages;     /* the destination is older than 9.0 */
     bool was_running;           /* the guest, when it was stopped for good */
@@ -291,6 +294,7 @@ static bool set_up_source(Driver *self, GError **error)
         .max_bandwidth = QEMU_BANDWIDTH_UNLIMITED,
         .downtime_limit_ms = self->downtime_limit_ms,
         .legacy_zero_pages = self->legacy_zero_pages,
+        .auto_converge = self->convergence.policy == CONVERGENCE_THROTTLE,
         /* What we take in looks sent to QEMU: tell it what really leaves. */
         .switchover_bandwidth = migration_get_rate_limit(self->migration),
     };
@@ -434,22 +438,6 @@ static bool is_ended(const Driver *self, const char *status)
            (!self->recovering && strcmp(status, "postcopy-paused") == 0);
 }
 
-static void poll_source(Driver *self)
-{
-    const QemuMigrateStatus *status = poll_status(self);
-
-    if (!status) {
-        return;
-    }
-    note_run_state(self, status->status);
-    if (is_ended(self, status->status)) {
-        fail_by_status(self, status);
-    } else if (managed_postcopy_step(&self->postcopy, self->migration,
-                                     self->client, status, qmp_ms(self))) {
-        let_run(self);
-    }
-}
-
 /* Asked of QEMU, which knows whether it is too late; what it does then shows. */
 static void cancel_source(Driver *self)
 {
@@ -459,6 +447,40 @@ static void cancel_source(Driver *self)
     self->cancelled_us = g_get_monotonic_time();
     if (!qemu_migrate_cancel(self->client, qmp_ms(self), NULL, &error)) {
         exchange_fail(self->migration->exchange, g_error_copy(error));
+    }
+}
+
+/* While it could still be otherwise. */
+static void judge_convergence(Driver *self, const QemuMigrateStatus *status)
+{
+    if (strcmp(status->status, "active") != 0 || self->stopped_us > 0 ||
+        self->cancelled_us > 0 || self->postcopy.given ||
+        !managed_convergence_step(&self->convergence, self->migration,
+                                  status)) {
+        return;
+    }
+    if (self->convergence.policy == CONVERGENCE_CANCEL) {
+        self->cancel_reason = managed_convergence_explain(&self->convergence);
+        cancel_source(self);
+    } else if (self->convergence.policy == CONVERGENCE_POSTCOPY) {
+        self->postcopy.wanted = true;
+    }
+}
+
+static void poll_source(Driver *self)
+{
+    const QemuMigrateStatus *status = poll_status(self);
+
+    if (!status) {
+        return;
+    }
+    note_run_state(self, status->status);
+    judge_convergence(self, status);
+    if (is_ended(self, status->status)) {
+        fail_by_status(self, status);
+    } else if (managed_postcopy_step(&self->postcopy, self->migration,
+                                     self->client, status, qmp_ms(self))) {
+        let_run(self);
     }
 }
 
@@ -653,6 +675,10 @@ static void give_up(Driver *self, GError **error)
         g_clear_error(error);
         g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_CANCELLED,
                     "cancelled by request");
+    } else if (self->cancel_reason && !migration->taken_over) {
+        g_clear_error(error);
+        g_set_error_literal(error, MIGRATION_ERROR, MIGRATION_ERROR_CANCELLED,
+                            self->cancel_reason);
     }
     migration_explain_postcopy(migration, error);
     migration_link_abort(migration, *error);
@@ -708,6 +734,7 @@ static void free_driver(void *data)
         unlink(self->socket_path);
     }
     g_free(self->socket_path);
+    g_free(self->cancel_reason);
     g_free(self->as);
     g_free(self);
 }
@@ -743,7 +770,10 @@ Migration *migration_managed_start(Daemon *daemon, const ManagedSetup *managed,
     driver->destination_channels = managed->destination_channels;
     driver->downtime_limit_ms = managed->downtime_limit_ms;
     driver->handover = managed->handover;
-    driver->postcopy.allowed = managed->postcopy || managed->postcopy_auto;
+    managed_convergence_init(&driver->convergence, managed->convergence,
+                             managed->vm->convergence_patience_ms);
+    driver->postcopy.allowed = managed->postcopy || managed->postcopy_auto ||
+                               managed->convergence == CONVERGENCE_POSTCOPY;
     driver->postcopy.automatic = managed->postcopy_auto;
     driver->recovering = managed->recover;
     driver->recover_start = managed->start;

@@ -21,6 +21,7 @@ typedef struct {
     unsigned downtime_limit_ms;     /* 0: QEMU's own */
     bool postcopy;                  /* the switch may be asked for */
     bool postcopy_auto;             /* ... and comes after the first pass */
+    ConvergencePolicy convergence;
     bool recover;                   /* both QEMUs are postcopy-paused: go on */
     bool start;                     /* with recover: let the guest run there */
 } ManagedSetup;

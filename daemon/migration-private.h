@@ -55,6 +55,13 @@ Message *migration_wait(Migration *self, unsigned timeout_ms);
 
 /* ---- the parts, of the migration's thread ------------------------------------- */
 
+/* Whether it can end, as last judged. */
+typedef struct {
+    ConvergencePolicy policy;
+    bool hopeless;
+    uint64_t dirty_rate, rate;      /* bytes/s: written by the guest; left */
+} MigrationConvergence;
+
 struct Migration {
     gatomicrefcount refs;
     char id[33];                    /* these are constant */
@@ -108,6 +115,8 @@ struct Migration {
     int64_t last_sample_us;
     QemuMigrateStatus *qemu;        /* of the source; NULL: not managed here */
     int64_t downtime_ms;            /* measured by us; -1: unknown */
+    bool judges_convergence;
+    MigrationConvergence convergence;
     JsonObject *final;              /* what the parts said before they went */
     char *rejected_channel;         /* of the thread alone: whose packet was
                                        refused; NULL: nobody's */
@@ -124,6 +133,8 @@ void migration_set_name(Migration *self, MigrationKind kind, const char *name);
 void migration_set_uuid(Migration *self, const char *uuid);
 /* Takes @status. */
 void migration_set_qemu_status(Migration *self, QemuMigrateStatus *status);
+void migration_set_convergence(Migration *self,
+                               const MigrationConvergence *convergence);
 /* Asked to, and not too late. */
 bool migration_is_cancelled(Migration *self);
 /* The lowest limit that holds for it, bytes/s; 0: none. */

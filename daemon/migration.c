@@ -181,6 +181,15 @@ void migration_set_qemu_status(Migration *self, QemuMigrateStatus *status)
     qemu_migrate_status_free(old);
 }
 
+void migration_set_convergence(Migration *self,
+                               const MigrationConvergence *convergence)
+{
+    g_mutex_lock(&self->lock);
+    self->judges_convergence = true;
+    self->convergence = *convergence;
+    g_mutex_unlock(&self->lock);
+}
+
 bool migration_is_cancelled(Migration *self)
 {
     bool cancelled;

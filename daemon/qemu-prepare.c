@@ -117,6 +117,9 @@ static void want_all(QemuSetup *self, const QemuInfo *info,
         want_capability(self, info, "postcopy-ram", true);
         want_capability(self, info, "postcopy-preempt", wanted->preempt);
     }
+    if (wanted->auto_converge) {
+        want_capability(self, info, "auto-converge", true);
+    }
     if (wanted->late_block_activate) {
         want_capability(self, info, "late-block-activate", true);
     }

@@ -217,6 +217,8 @@ QemuMigrateStatus *qemu_query_migrate(QmpClient *client, unsigned timeout_ms,
     self->socket_address = parse_socket_address(answer);
     self->blocked_reasons =
         join_strings(qemu_json_find_array(answer, "blocked-reasons"));
+    self->cpu_throttle = (unsigned)MIN(
+        qemu_json_get_size(answer, "cpu-throttle-percentage"), 100);
     self->expected_downtime_ms =
         qemu_json_get_size(answer, "expected-downtime");
     self->downtime_ms = qemu_json_get_size(answer, "downtime");

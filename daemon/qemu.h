@@ -136,6 +136,7 @@ typedef struct {
      */
     bool late_block_activate;
     bool postcopy, preempt;
+    bool auto_converge;         /* source only: slow the guest when need be */
 } QemuWanted;
 
 /* What was changed, and from what. */
@@ -233,6 +234,7 @@ typedef struct {
     uint64_t dirty_pages_rate;  /* pages/s */
     uint64_t dirty_sync_count;
     uint64_t page_size;
+    unsigned cpu_throttle;      /* per cent of its time that the guest is held */
     double mbps;                /* Mbit/s */
     uint64_t expected_downtime_ms;
     uint64_t downtime_ms;

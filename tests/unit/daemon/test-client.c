@@ -279,6 +279,26 @@ static void test_progress_fits_any_width(void)
     }
 }
 
+/* What would go on for ever says so, while something can still be done. */
+static void test_progress_will_not_end(void)
+{
+    g_autoptr(JsonNode) node = parse(
+        "{\"state\": \"active\", \"rate\": 10000000, \"convergence\": "
+        "{\"converging\": false, \"dirty-rate\": 40000000, "
+        "\"rate\": 10000000}}");
+    g_autoptr(JsonNode) good = parse(
+        "{\"state\": \"active\", \"rate\": 10000000, \"convergence\": "
+        "{\"converging\": true, \"dirty-rate\": 1, \"rate\": 10000000}}");
+    g_autofree char *line =
+        client_progress_to_string(json_node_get_object(node), 80);
+    g_autofree char *other =
+        client_progress_to_string(json_node_get_object(good), 20);
+
+    g_assert_cmpstr(line, ==, "guest writes 320.0 Mbit/s, 80.0 Mbit/s leave: "
+                    "will not end  80.0 Mbit/s");
+    g_assert_cmpstr(other, ==, "80.0 Mbit/s");
+}
+
 /* A link that is down is what an operator must see first. */
 static void test_progress_link_down(void)
 {
@@ -760,6 +780,7 @@ int main(int argc, char **argv)
     err = g_string_new(NULL);
     add("progress/line", test_progress_line);
     add("progress/fits-any-width", test_progress_fits_any_width);
+    add("progress/will-not-end", test_progress_will_not_end);
     add("progress/link-down", test_progress_link_down);
     add("progress/without-figures", test_progress_without_figures);
     add("progress/before-ram-is-known", test_progress_before_ram_is_known);

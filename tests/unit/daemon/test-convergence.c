@@ -70,6 +70,21 @@ static void test_a_short_burst_is_nothing(void)
     g_assert_cmpuint(self.changes, ==, 0);
 }
 
+/* All of a working set is dirty again after each pass: both rates are equal. */
+static void test_noise_does_not_hide_it(void)
+{
+    Fixture self;
+
+    begin(&self);
+    self.sample.passes = 2;
+    for (unsigned i = 0; i < 10; i++) {
+        pass_time(&self, 2, 10.5 * MB, 10 * MB);
+        pass_time(&self, 2, 9 * MB, 10 * MB);
+    }
+    g_assert_true(convergence_is_hopeless(&self.convergence));
+    g_assert_cmpuint(self.changes, ==, 1);
+}
+
 static void test_takes_it_back(void)
 {
     Fixture self;
@@ -94,6 +109,37 @@ static void test_nothing_leaves(void)
     g_assert_false(convergence_is_hopeless(&self.convergence));
 }
 
+/* What was measured before an outage says nothing of what comes after it. */
+static void test_an_outage_begins_anew(void)
+{
+    Fixture self;
+
+    begin(&self);
+    self.sample.passes = 2;
+    for (unsigned i = 0; i < 10; i++) {
+        pass_time(&self, 8, 20 * MB, 10 * MB);
+        convergence_pause(&self.convergence);
+        self.sample.now_us += 60 * G_USEC_PER_SEC;
+    }
+    g_assert_cmpuint(self.changes, ==, 0);
+    pass_time(&self, 20, 20 * MB, 10 * MB);
+    g_assert_true(convergence_is_hopeless(&self.convergence));
+    convergence_pause(&self.convergence);
+    g_assert_true(convergence_is_hopeless(&self.convergence));
+}
+
+static void test_policies_have_names(void)
+{
+    ConvergencePolicy policy = CONVERGENCE_CANCEL;
+
+    g_assert_true(convergence_policy_parse("postcopy", &policy));
+    g_assert_cmpint(policy, ==, CONVERGENCE_POSTCOPY);
+    g_assert_cmpstr(convergence_policy_to_string(policy), ==, "postcopy");
+    g_assert_false(convergence_policy_parse("Postcopy", &policy));
+    g_assert_false(convergence_policy_parse("", &policy));
+    g_assert_cmpint(policy, ==, CONVERGENCE_POSTCOPY);      /* left alone */
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -102,7 +148,10 @@ int main(int argc, char **argv)
     ADD("the-first-pass-says-nothing", test_the_first_pass_says_nothing);
     ADD("says-so-once-after-patience", test_says_so_once_after_patience);
     ADD("a-short-burst-is-nothing", test_a_short_burst_is_nothing);
+    ADD("noise-does-not-hide-it", test_noise_does_not_hide_it);
     ADD("takes-it-back", test_takes_it_back);
     ADD("nothing-leaves", test_nothing_leaves);
+    ADD("an-outage-begins-anew", test_an_outage_begins_anew);
+    ADD("policies-have-names", test_policies_have_names);
     return g_test_run();
 }
