@@ -102,6 +102,14 @@ static bool check_peer_route(const ConfigPeer *peer, GError **error)
                       "IP address or an interface of at most %d bytes",
                       peer->bind, IFNAMSIZ - 1);
     }
+    if (peer->paths && !peer->address) {
+        return refuse(error, "peer", peer->name, " paths: got it without "
+                      "address, expected both: paths are the other ways");
+    }
+    if (peer->paths && peer->address->kind != ADDRESS_TCP) {
+        return refuse(error, "peer", peer->name, " paths: got it beside address "
+                      "'%s', expected a TCP address", peer->address->text);
+    }
     return true;
 }
 

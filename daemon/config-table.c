@@ -112,6 +112,8 @@ static const ConfigKey peer_keys[] = {
     { "compression", CONFIG_VALUE_LINK_COMPRESSION,
       offsetof(ConfigPeer, compression), "auto", 0, 0,
       "How pages are packed on the link: as hard as pays, not, or a level." },
+    { "paths", CONFIG_VALUE_PATHS, offsetof(ConfigPeer, paths), NULL, 0, 0,
+      "More ways to it, beside address: [BIND@]HOST:PORT, with commas." },
     { "bind", CONFIG_VALUE_TEXT, offsetof(ConfigPeer, bind), NULL, 0, 0,
       "The local IP address or the interface that lanes to the peer use." },
     { "congestion-control", CONFIG_VALUE_NAME,

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "daemon/address.h"
+#include "daemon/address-paths.h"
 #include "daemon/config.h"
 #include "daemon/tls.h"
 #include "daemon/units.h"
@@ -320,6 +321,32 @@ static void clear_address(void *field)
     g_clear_pointer((Address **)field, address_free);
 }
 
+static bool parse_paths(const ConfigKey *key G_GNUC_UNUSED, const char *text,
+                        void *field, GError **error)
+{
+    g_autoptr(GError) cause = NULL;
+    GPtrArray *paths = address_paths_parse(text, &cause);
+
+    if (!paths) {
+        return config_value_fail(error, "%s", cause->message);
+    }
+    g_clear_pointer((GPtrArray **)field, g_ptr_array_unref);
+    *(GPtrArray **)field = paths;
+    return true;
+}
+
+static char *encode_paths(const void *field)
+{
+    const GPtrArray *paths = *(GPtrArray *const *)field;
+
+    return paths ? address_paths_to_string(paths) : NULL;
+}
+
+static void clear_paths(void *field)
+{
+    g_clear_pointer((GPtrArray **)field, g_ptr_array_unref);
+}
+
 static bool parse_text(const ConfigKey *key, const char *text, void *field,
                        GError **error)
 {
@@ -478,6 +505,7 @@ static const Ops type_ops[] = {
     [CONFIG_VALUE_PAGE_SIZE]   = { parse_page_size, encode_page_size, NULL },
     [CONFIG_VALUE_ADDRESS]     = { parse_address, encode_address,
                                    clear_address },
+    [CONFIG_VALUE_PATHS]       = { parse_paths, encode_paths, clear_paths },
     [CONFIG_VALUE_TEXT]        = { parse_text, encode_text, clear_text },
     [CONFIG_VALUE_NAME]        = { parse_name, encode_text, clear_text },
     [CONFIG_VALUE_PATH]        = { parse_path, encode_text, clear_text },

@@ -28,6 +28,7 @@ typedef enum {
     CONFIG_VALUE_ZERO_PAGES,    /* bool; are they written? */
     CONFIG_VALUE_PAGE_SIZE,     /* uint64_t, bytes; "auto" is 0 */
     CONFIG_VALUE_ADDRESS,       /* Address * */
+    CONFIG_VALUE_PATHS,         /* GPtrArray *, see daemon/address-paths.h */
     CONFIG_VALUE_TEXT,          /* char *; one line, not empty */
     CONFIG_VALUE_NAME,          /* char *; fit for a group's or a file's name */
     CONFIG_VALUE_PATH,          /* char *; absolute */

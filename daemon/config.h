@@ -43,6 +43,7 @@ typedef struct {
     int compression;            /* of the link: a level, or: */
 #define CONFIG_COMPRESSION_NONE 0
 #define CONFIG_COMPRESSION_AUTO (-1)
+    GPtrArray *paths;           /* of AddressPath, beside address; NULL: none */
     char *bind;                 /* local IP address or interface; NULL: any */
     char *congestion_control;   /* NULL: the kernel's default */
     unsigned dscp;              /* 0..ADDRESS_DSCP_MAX */

@@ -20,7 +20,7 @@ enum { LOOK_MS = 250 };
 
 struct EgressLinkWriter {
     EgressLinkWriterSetup setup;        /* constant, but for .stream */
-    char *peer;                         /* for messages; constant */
+    char *peer;                         /* for messages; the thread's */
     uint32_t page_size;                 /* set before the thread starts */
     LinkReducer *reducer;               /* likewise; NULL: pages go as they are */
     GThread *thread;                    /* NULL: was not started */
@@ -236,6 +236,8 @@ static bool try_connect(EgressLinkWriter *self)
     self->stats.up = true;
     self->stats.resumes++;
     g_mutex_unlock(&self->lock);
+    g_free(self->peer);
+    self->peer = g_strdup(stream_get_peer(stream));
     log_info(NULL, "link to %s: bulk lane %u is back", self->peer,
              self->setup.number);
     return true;

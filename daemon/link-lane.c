@@ -7,6 +7,7 @@
 
 #include "daemon/link-lane-json.h"
 #include "daemon/link-path.h"
+#include "daemon/log.h"
 #include "daemon/paced-write.h"
 #include "qmp/error.h"
 #include "qmp/message.h"
@@ -18,6 +19,7 @@ enum {
     KEEPALIVE_PROBES = 3,
     RETRY_MIN_MS = 50,
     RETRY_MAX_MS = 1000,            /* between the beginnings of two attempts */
+    PATH_MAX_MS = 3000,
     RTO_MAX_MS = 1000,              /* the least that the kernel takes */
 };
 
@@ -324,13 +326,14 @@ static bool introduce(Stream *stream, const ConfigPeer *peer,
     return true;
 }
 
-static Stream *connect_stream(const ConfigPeer *peer,
+static Stream *connect_stream(const ConfigPeer *peer, unsigned path,
                               const ConfigTimeouts *timeouts,
                               GCancellable *cancellable, GError **error)
 {
-    g_autofree char *name = g_strdup_printf("peer %s (%s)", peer->name,
-                                            peer->address->text);
-    int fd = link_path_connect(peer, timeouts->connect_ms, cancellable, error);
+    g_autofree char *name = g_strdup_printf(
+        "peer %s (%s)", peer->name, link_path_get_address(peer, path)->text);
+    int fd = link_path_connect(peer, path, timeouts->connect_ms, cancellable,
+                               error);
     Stream *stream;
 
     if (fd < 0) {
@@ -341,12 +344,13 @@ static Stream *connect_stream(const ConfigPeer *peer,
     return stream;
 }
 
-Stream *link_lane_connect(const ConfigPeer *peer, TlsCredentials *credentials,
-                          const ConfigTimeouts *timeouts,
-                          const LinkHello *hello, GCancellable *cancellable,
-                          char **ret_daemon, GError **error)
+static Stream *connect_path(const ConfigPeer *peer, unsigned path,
+                            TlsCredentials *credentials,
+                            const ConfigTimeouts *timeouts,
+                            const LinkHello *hello, GCancellable *cancellable,
+                            char **ret_daemon, GError **error)
 {
-    g_autoptr(Stream) stream = connect_stream(peer, timeouts, cancellable,
+    g_autoptr(Stream) stream = connect_stream(peer, path, timeouts, cancellable,
                                               error);
     bool ok = false;
 
@@ -358,13 +362,89 @@ Stream *link_lane_connect(const ConfigPeer *peer, TlsCredentials *credentials,
                        error);
         g_cancellable_disconnect(cancellable, id);
     }
-    if (!ok) {
+    return ok ? g_steal_pointer(&stream) : NULL;
+}
+
+/* What the peer itself said it would say on every path. */
+static bool may_be_path(const GError *error)
+{
+    return error->domain != QMP_ERROR &&
+           !g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+}
+
+/* A path that is not the last gets its part of the time, and no more than this: with
+ * two of them one dead path must not double the time that a migration takes to begin. */
+static ConfigTimeouts get_path_timeouts(const ConfigTimeouts *all, unsigned left)
+{
+    ConfigTimeouts timeouts = *all;
+
+    if (left > 1) {
+        timeouts.connect_ms = MIN(timeouts.connect_ms / left, PATH_MAX_MS);
+    }
+    return timeouts;
+}
+
+/* A lane's first connection: any path will do.  The error is the first path's, with
+ * what the others said after it. */
+static Stream *connect_any(const ConfigPeer *peer, TlsCredentials *credentials,
+                           const ConfigTimeouts *all, const LinkHello *hello,
+                           GCancellable *cancellable, char **ret_daemon,
+                           GError **error)
+{
+    g_autoptr(GError) failed = NULL;
+    unsigned n = link_path_get_count(peer);
+
+    for (unsigned turn = 0; turn < n; turn++) {
+        ConfigTimeouts timeouts = get_path_timeouts(all, n - turn);
+        unsigned path = link_path_choose(peer, hello->lane, turn);
+        g_autoptr(GError) cause = NULL;
+        Stream *stream = connect_path(peer, path, credentials, &timeouts, hello,
+                                      cancellable, ret_daemon, &cause);
+
+        if (stream) {
+            return stream;
+        }
+        if (failed) {
+            g_autofree char *both = g_strdup_printf("%s; %s", failed->message,
+                                                    cause->message);
+            g_free(failed->message);
+            failed->message = g_steal_pointer(&both);
+        } else {
+            failed = g_error_copy(cause);
+        }
+        if (!may_be_path(cause)) {
+            g_clear_error(&failed);
+            failed = g_steal_pointer(&cause);
+            break;
+        }
+        if (n > 1) {
+            log_info(NULL, "link to %s, path %u of %u: %s", peer->name,
+                     path + 1, n, cause->message);
+        }
+    }
+    g_propagate_error(error, g_steal_pointer(&failed));
+    return NULL;
+}
+
+Stream *link_lane_connect(const ConfigPeer *peer, TlsCredentials *credentials,
+                          const ConfigTimeouts *timeouts,
+                          const LinkHello *hello, GCancellable *cancellable,
+                          char **ret_daemon, GError **error)
+{
+    Stream *stream = hello->generation == 0
+        ? connect_any(peer, credentials, timeouts, hello, cancellable,
+                      ret_daemon, error)
+        : connect_path(peer, link_path_choose(peer, hello->lane,
+                                              hello->generation),
+                       credentials, timeouts, hello, cancellable, ret_daemon,
+                       error);
+
+    if (!stream) {
         g_prefix_error(error, "link to %s, %s lane %u: ", peer->name,
                        hello->role == LINK_ROLE_MAIN ? "main" : "bulk",
                        hello->lane);
-        return NULL;
     }
-    return g_steal_pointer(&stream);
+    return stream;
 }
 
 /* Not all at once when many lanes come back: a quarter more or less. */

@@ -33,7 +33,8 @@ typedef struct {
 /*
  * Connect to @peer, TLS with its rules, hello, and the answer.  @ret_daemon (may
  * be NULL): the name the peer gives itself; g_free().  A refusal by the peer is
- * an error with its text.
+ * an error with its text.  On a lane's first connection (generation 0)
+ * every path is tried in turn; later ones try one, by their generation.
  */
 Stream *link_lane_connect(const ConfigPeer *peer, TlsCredentials *credentials,
                           const ConfigTimeouts *timeouts,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "daemon/link-path.h"
 
+#include "daemon/address-paths.h"
+
 enum { UNIX_MODE = 0660 };
 
 static AddressRoute get_route(const ConfigPeer *peer)
@@ -13,13 +15,42 @@ static AddressRoute get_route(const ConfigPeer *peer)
     };
 }
 
-int link_path_connect(const ConfigPeer *peer, unsigned timeout_ms,
+unsigned link_path_get_count(const ConfigPeer *peer)
+{
+    return 1 + (peer->paths ? peer->paths->len : 0);
+}
+
+unsigned link_path_choose(const ConfigPeer *peer, unsigned lane, unsigned turn)
+{
+    unsigned n = link_path_get_count(peer);
+
+    return (lane % n + turn % n) % n;
+}
+
+/* NULL: it is the peer's address. */
+static const AddressPath *get_path(const ConfigPeer *peer, unsigned path)
+{
+    return path > 0 ? g_ptr_array_index(peer->paths, path - 1) : NULL;
+}
+
+const Address *link_path_get_address(const ConfigPeer *peer, unsigned path)
+{
+    const AddressPath *other = get_path(peer, path);
+
+    return other ? other->address : peer->address;
+}
+
+int link_path_connect(const ConfigPeer *peer, unsigned path, unsigned timeout_ms,
                       GCancellable *cancellable, GError **error)
 {
+    const AddressPath *other = get_path(peer, path);
     AddressRoute route = get_route(peer);
 
-    return address_connect_by(peer->address, &route, timeout_ms, cancellable,
-                              error);
+    if (other && other->bind) {
+        route.bind = other->bind;
+    }
+    return address_connect_by(link_path_get_address(peer, path), &route,
+                              timeout_ms, cancellable, error);
 }
 
 int link_path_listen(const Address *address, const GPtrArray *peers, int backlog,

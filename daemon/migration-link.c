@@ -3,6 +3,7 @@
 
 #include "daemon/egress-link.h"
 #include "daemon/link-lane.h"
+#include "daemon/link-path.h"
 #include "daemon/migration-outage.h"
 #include "qmp/message.h"
 #include "wire/link-pack.h"
@@ -93,6 +94,14 @@ static Stream *connect_lane(Migration *self, LinkHello hello,
                              cancellable, NULL, error);
 }
 
+/* Of the attempts at one path every fourth; generations count from 1. */
+static bool is_long(const Migration *self, unsigned generation)
+{
+    unsigned attempt = (generation - 1) / link_path_get_count(self->peer) + 1;
+
+    return attempt % RETRY_LONG_EVERY == 0;
+}
+
 /* What an attempt to connect anew may take. */
 static ConfigTimeouts get_retry_timeouts(const Migration *self,
                                          unsigned generation, unsigned limit_ms)
@@ -101,7 +110,7 @@ static ConfigTimeouts get_retry_timeouts(const Migration *self,
     unsigned long_ms = MIN(limit_ms, RETRY_LONG_MS);
 
     timeouts.connect_ms = MIN(timeouts.connect_ms,
-                              generation % RETRY_LONG_EVERY == 0
+                              is_long(self, generation)
                               ? long_ms : MIN(limit_ms, RETRY_MS));
     timeouts.handshake_ms = MIN(timeouts.handshake_ms, long_ms);
     return timeouts;

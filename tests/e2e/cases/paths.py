@@ -3,7 +3,8 @@
 import re
 import subprocess
 
-from harness import Qemu, assert_migrated, case, check
+from harness import Qemu, assert_migrated, case, check, wait_for
+from harness.relay import Relay
 from harness.sites import Sites
 
 NEEDS = ['daemon', 'certtool', 'ss']
@@ -31,6 +32,78 @@ def lanes_of(daemon, *options):
     text = subprocess.run(['ss', '-tinOHp', *options], check=True, text=True,
                           stdout=subprocess.PIPE).stdout
     return [line for line in text.splitlines() if 'pid=%d,' % daemon.pid in line]
+
+
+class TwoPaths:
+    """Two relays to one listener: dc1 has both, and lanes take them in turn."""
+
+    def __init__(self, t, lanes=4, dead=None):
+        self.relays = []
+        self.t = t
+
+        def through(address):
+            self.relays += [Relay(t, address, name='path %d' % i) for i in (0, 1)]
+            if dead is not None:
+                self.relays[dead].refuse = True
+            more['paths'] = self.relays[1].address.replace('tcp:', '')
+            return self.relays[0].address
+
+        more = {'rate': '60mbit', 'outage': '20s'}
+        self.src, self.dst = Qemu.source(t), Qemu.destination(t)
+        # through has run when Sites looks into more.
+        self.sites = Sites(t, self.src, self.dst, lanes=lanes, through=through,
+                           dc1={'peer dc2': more})
+        self.dc1, self.dc2 = self.sites.dc1, self.sites.dc2
+        self.dc1.qmp.cmd('migrate', vm='web1', peer='dc2', downtime_limit=150)
+        self.src.wait_transferred(3 << 20)
+
+    def counts(self):
+        return [sum(c.open for c in relay.connections) for relay in self.relays]
+
+    def assert_arrived(self):
+        assert_migrated(self.t, self.src, self.dst)
+        wait_for(lambda: not self.dc1.migrations_active(), 'dc1 to end it')
+        final = self.dc1.migrations()[0]
+        self.t.log('final: %s' % final)
+        check(final['state'] == 'completed', 'dc1 says %s' % final['state'])
+        return final
+
+
+@case('e2e/paths/cut-{path}', needs=['daemon', 'certtool'], table=[dict(path=0), dict(path=1)])
+def cut(t, path):
+    """A path that goes for good takes only its lanes; they come back over the other."""
+    scene = TwoPaths(t)
+    check(scene.counts() == [3, 2], 'got %s lanes, expected main, 0, 2 and 1, 3' % scene.counts())
+    scene.relays[path].refuse = True
+    scene.relays[path].cut(reset=True)
+    wait_for(lambda: all(lane['up'] for lane in scene.dc1.migrations()[0]['channels-out']) and
+             len(scene.relays[1 - path].connections) == 5,
+             lambda: 'all lanes over the other path; they are %s' % scene.counts(), 20)
+    final = scene.assert_arrived()
+    resumes = [lane['resumes'] for lane in final['channels-out']]
+    check(resumes == [int(lane % 2 == path) for lane in range(4)], 'resumes: %s' % resumes)
+    check(final['link']['resumes'] == (path == 0), 'the main lane: %s' % final['link'])
+
+
+@case('e2e/paths/dead-at-start-{path}', needs=['daemon', 'certtool'], table=[dict(path=0), dict(path=1)])
+def dead_at_start(t, path):
+    """A migration begins over what there is, and the log names the path that was not."""
+    scene = TwoPaths(t, dead=path)
+    check(scene.counts()[1 - path] == 5, 'got %s lanes' % scene.counts())
+    scene.dc1.assert_says('link to dc2, path %d of 2: ' % (path + 1))
+    final = scene.assert_arrived()
+    check(sum(lane['resumes'] for lane in final['channels-out']) == 0, 'lanes broke')
+
+
+@case('e2e/paths/all-dead', needs=['daemon', 'certtool'])
+def all_dead(t):
+    """What was wrong with each is said."""
+    sites = Sites(t, Qemu.source(t), Qemu.destination(t),
+                  dc1={'peer dc2': {'address': '127.0.0.1:1', 'paths': '127.0.0.9@127.0.0.1:2'}})
+    status, out, err = sites.client.run('migrate', 'web1', '--to', 'dc2')
+    check(status == 1, 'got status %d, expected 1' % status)
+    for port in (1, 2):
+        check('connect to tcp:127.0.0.1:%d: Connection refused' % port in out + err, out + err)
 
 
 @case('e2e/paths/marked', needs=NEEDS)

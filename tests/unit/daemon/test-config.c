@@ -410,6 +410,12 @@ static void test_refuses_routes_the_kernel_cannot_have(void)
     static const Refusal refusals[] = {
         { PEER "dscp=64\n", "test.conf: [peer dc2] dscp: got '64', "
           "expected a number from 0 to 63" },
+        { PEER "paths=eth1@dc2\n", "test.conf: [peer dc2] paths: got "
+          "'eth1@dc2', expected [BIND@]HOST:PORT, BIND a local IP address or "
+          "an interface" },
+        { TLS "[listen]\nlink=:1\n[peer a]\ncertificate-name=a\n"
+          "paths=b:1\n", "test.conf: [peer a] paths: got it without address, "
+          "expected both: paths are the other ways" },
         { PEER "congestion-control=sixteen-bytes-xx\n",
           "test.conf: [peer dc2] congestion-control: got 'sixteen-bytes-xx', "
           "expected at most 15 bytes" },
