@@ -8,6 +8,7 @@
 #include "daemon/address.h"
 #include "daemon/address-paths.h"
 #include "daemon/config.h"
+#include "daemon/limiter.h"
 #include "daemon/tls.h"
 #include "daemon/units.h"
 #include "wire/link-pack.h"
@@ -124,6 +125,28 @@ static bool parse_rate(const ConfigKey *key, const char *text, void *field,
 static char *encode_rate(const void *field)
 {
     return units_encode_rate(*(const uint64_t *)field);
+}
+
+/* Here 0 is "not set", so "unlimited" is another number. */
+static bool parse_raised_rate(const ConfigKey *key, const char *text,
+                              void *field, GError **error)
+{
+    uint64_t rate;
+
+    (void)key;
+    if (!units_parse_rate(text, &rate, error)) {
+        return false;
+    }
+    *(uint64_t *)field = rate == 0 ? LIMITER_UNLIMITED : rate;
+    return true;
+}
+
+static char *encode_raised_rate(const void *field)
+{
+    uint64_t rate = *(const uint64_t *)field;
+
+    return rate == 0 ? NULL
+                     : units_encode_rate(rate == LIMITER_UNLIMITED ? 0 : rate);
 }
 
 static bool parse_size(const ConfigKey *key, const char *text, void *field,
@@ -496,6 +519,8 @@ static const Ops type_ops[] = {
     [CONFIG_VALUE_SIZE]        = { parse_size, encode_size, NULL },
     [CONFIG_VALUE_TIME]        = { parse_time, encode_time, NULL },
     [CONFIG_VALUE_HANDOVER]    = { parse_handover, encode_handover, NULL },
+    [CONFIG_VALUE_RAISED_RATE] = { parse_raised_rate, encode_raised_rate,
+                                   NULL },
     [CONFIG_VALUE_CONVERGENCE] = { parse_convergence, encode_convergence,
                                    NULL },
     [CONFIG_VALUE_TLS_KIND]    = { parse_tls_kind, encode_tls_kind, NULL },

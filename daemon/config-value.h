@@ -22,6 +22,7 @@ typedef enum {
     CONFIG_VALUE_TIME,          /* unsigned, milliseconds; min, max; "never" is
                                    0 where min is 0 */
     CONFIG_VALUE_HANDOVER,      /* Handover */
+    CONFIG_VALUE_RAISED_RATE,   /* uint64_t, LIMITER_UNLIMITED; 0: not set */
     CONFIG_VALUE_CONVERGENCE,   /* ConvergencePolicy */
     CONFIG_VALUE_TLS_KIND,      /* TlsKind; as a bool, is it PSK? */
     CONFIG_VALUE_COMPRESSION,   /* const Method *; "same" is NULL */

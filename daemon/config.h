@@ -39,6 +39,7 @@ typedef struct {
     unsigned lanes;             /* 1..64 */
     uint64_t rate;              /* bytes/s; 0 unlimited */
     RateSchedule *rate_schedule;    /* NULL: none */
+    uint64_t switchover_rate;   /* bytes/s, LIMITER_UNLIMITED; 0: as rate */
     unsigned weight;
     int compression;            /* of the link: a level, or: */
 #define CONFIG_COMPRESSION_NONE 0

@@ -38,6 +38,12 @@ struct Limiter {
     GMutex lock;                /* of a root: guards all nodes of its tree;
                                  * no lock is taken under it */
     LimiterNode node;           /* its rate is also read without the lock */
+    uint64_t rate;              /* as set; the node has what holds */
+    unsigned weight;            /* likewise */
+    bool in_hurry;              /* of a leaf */
+    uint64_t hurry_rate;        /* what it wants of its parent then; 0: nothing */
+    unsigned n_hurries;         /* children who want such a rate, ... */
+    uint64_t hurries_rate;      /* ... and the highest wanted since there were none */
     int is_closed;              /* atomic; only goes from 0 to 1 */
 
     /* Of a root. */
@@ -45,6 +51,8 @@ struct Limiter {
     int64_t keeper_until_ns;
     Waiter *waiters;
 };
+
+static void end_hurry(Limiter *self);
 
 static int64_t now_ns(void)
 {
@@ -63,6 +71,8 @@ Limiter *limiter_new(Limiter *parent, uint64_t rate_bytes_per_s,
     g_mutex_init(&self->lock);
     self->parent = parent ? limiter_ref(parent) : NULL;
     self->root = parent ? parent->root : self;
+    self->rate = rate_bytes_per_s;
+    self->weight = MAX(weight, 1);
     g_mutex_lock(&self->root->lock);
     limiter_node_init(&self->node, parent ? &parent->node : NULL,
                       rate_bytes_per_s, weight, now_ns());
@@ -84,6 +94,7 @@ void limiter_unref(Limiter *self)
         return;
     }
     g_mutex_lock(&self->root->lock);
+    end_hurry(self);
     limiter_node_clear(&self->node);
     g_mutex_unlock(&self->root->lock);
     parent = self->parent;
@@ -125,18 +136,78 @@ uint64_t limiter_get_rate(const Limiter *self)
     return __atomic_load_n(&self->node.rate, __ATOMIC_RELAXED);
 }
 
+/* Under the lock: what was set and who is in a hurry make what holds. */
+static void apply(Limiter *self)
+{
+    uint64_t rate = self->rate;
+
+    if (self->n_hurries > 0 && rate != 0) {
+        rate = self->hurries_rate == LIMITER_UNLIMITED
+               ? 0 : MAX(rate, self->hurries_rate);
+    }
+    if (rate != self->node.rate) {
+        limiter_node_set_rate(&self->node, rate, now_ns());
+        look_again(self->root);
+    }
+    limiter_node_set_weight(&self->node, self->in_hurry
+                            ? self->weight * LIMITER_HURRY : self->weight);
+}
+
 void limiter_set_rate(Limiter *self, uint64_t rate_bytes_per_s)
 {
     g_mutex_lock(&self->root->lock);
-    limiter_node_set_rate(&self->node, rate_bytes_per_s, now_ns());
-    look_again(self->root);
+    self->rate = rate_bytes_per_s;
+    apply(self);
     g_mutex_unlock(&self->root->lock);
 }
 
 void limiter_set_weight(Limiter *self, unsigned weight)
 {
     g_mutex_lock(&self->root->lock);
-    limiter_node_set_weight(&self->node, weight);
+    self->weight = MAX(weight, 1);
+    apply(self);
+    g_mutex_unlock(&self->root->lock);
+}
+
+void limiter_begin_hurry(Limiter *self, uint64_t parent_rate)
+{
+    Limiter *parent = self->parent;
+
+    g_mutex_lock(&self->root->lock);
+    end_hurry(self);
+    self->in_hurry = true;
+    self->hurry_rate = parent ? parent_rate : 0;
+    apply(self);
+    if (self->hurry_rate > 0) {
+        parent->n_hurries++;
+        parent->hurries_rate = MAX(parent->hurries_rate, parent_rate);
+        apply(parent);
+    }
+    g_mutex_unlock(&self->root->lock);
+}
+
+/* Under the lock. */
+static void end_hurry(Limiter *self)
+{
+    Limiter *parent = self->parent;
+
+    if (!self->in_hurry) {
+        return;
+    }
+    self->in_hurry = false;
+    apply(self);
+    if (self->hurry_rate > 0) {
+        if (--parent->n_hurries == 0) {
+            parent->hurries_rate = 0;
+        }
+        apply(parent);
+    }
+}
+
+void limiter_end_hurry(Limiter *self)
+{
+    g_mutex_lock(&self->root->lock);
+    end_hurry(self);
     g_mutex_unlock(&self->root->lock);
 }
 
@@ -145,7 +216,7 @@ unsigned limiter_get_weight(Limiter *self)
     unsigned weight;
 
     g_mutex_lock(&self->root->lock);
-    weight = self->node.weight;
+    weight = self->weight;
     g_mutex_unlock(&self->root->lock);
     return weight;
 }
@@ -284,6 +355,7 @@ void limiter_close(Limiter *self)
     while ((request = limiter_node_drop(&self->node))) {
         finish((Waiter *)request, false);
     }
+    end_hurry(self);
     look_again(self->root);
     g_mutex_unlock(&self->root->lock);
 }

@@ -30,9 +30,24 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Limiter, limiter_unref)
 
 /* At any time; those who wait are looked at again at once. */
 void limiter_set_rate(Limiter *self, uint64_t rate_bytes_per_s);
+/* What holds now: more than was set while a child is in a hurry. */
 uint64_t limiter_get_rate(const Limiter *self);
 void limiter_set_weight(Limiter *self, unsigned weight);
+/* As it was set. */
 unsigned limiter_get_weight(Limiter *self);
+
+/* In a hurry a leaf's weight counts so often. */
+#define LIMITER_HURRY 16
+#define LIMITER_UNLIMITED UINT64_MAX
+
+/*
+ * Let this leaf go first for a while: its weight counts LIMITER_HURRY-fold, and
+ * its parent's rate is @parent_rate at least, whatever is set meanwhile; 0 leaves
+ * that alone, LIMITER_UNLIMITED lifts it.  Until limiter_end_hurry(), or
+ * limiter_close(), or until the leaf is gone.  Each may be called again.
+ */
+void limiter_begin_hurry(Limiter *self, uint64_t parent_rate);
+void limiter_end_hurry(Limiter *self);
 
 /* The most a caller should ask for at once: 2.5 ms of the lowest rate on the
  * way to the root, between 1 KiB (8 ms at 1 Mbit/s) and 256 KiB; SIZE_MAX when

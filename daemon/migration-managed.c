@@ -296,7 +296,8 @@ static bool set_up_source(Driver *self, GError **error)
         .legacy_zero_pages = self->legacy_zero_pages,
         .auto_converge = self->convergence.policy == CONVERGENCE_THROTTLE,
         /* What we take in looks sent to QEMU: tell it what really leaves. */
-        .switchover_bandwidth = migration_get_rate_limit(self->migration),
+        .switchover_bandwidth =
+            migration_get_switchover_rate_limit(self->migration),
     };
 
     self->setup = qemu_prepare(self->client, self->info, &wanted, qmp_ms(self),

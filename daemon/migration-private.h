@@ -139,6 +139,8 @@ void migration_set_convergence(Migration *self,
 bool migration_is_cancelled(Migration *self);
 /* The lowest limit that holds for it, bytes/s; 0: none. */
 uint64_t migration_get_rate_limit(const Migration *self);
+/* The same once it is in switchover. */
+uint64_t migration_get_switchover_rate_limit(const Migration *self);
 void migration_set_takes_postcopy(Migration *self, bool takes);
 void migration_set_downtime(Migration *self, int64_t downtime_ms);
 

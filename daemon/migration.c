@@ -123,9 +123,22 @@ static void log_state(Migration *self, LogEvent event)
              context.state);
 }
 
+/* While the guest stands still its last pages go before those of others.  Ends
+ * with the leaf's limiter too, which every way out closes. */
+static void set_pace(Migration *self, MigrationState state)
+{
+    if (state == MIGRATION_SWITCHOVER && self->role != MIGRATION_DESTINATION) {
+        limiter_begin_hurry(self->limiter,
+                            self->peer ? self->peer->switchover_rate : 0);
+    } else {
+        limiter_end_hurry(self->limiter);
+    }
+}
+
 void migration_set_state(Migration *self, MigrationState state)
 {
     if (change_state(self, state)) {
+        set_pace(self, state);
         log_state(self, LOG_EVENT_MIGRATION_STATE);
         emit_state(self, state, NULL);
     }
@@ -205,13 +218,29 @@ static uint64_t lower_rate(uint64_t a, uint64_t b)
     return a == 0 ? b : b == 0 ? a : MIN(a, b);
 }
 
-uint64_t migration_get_rate_limit(const Migration *self)
+static uint64_t lowest_rate(const Migration *self, uint64_t peer_rate)
 {
-    Limiter *peer = daemon_get_limiter(self->daemon, self->peer);
-    uint64_t rate = lower_rate(limiter_get_rate(self->limiter),
-                               limiter_get_rate(peer));
+    uint64_t rate = lower_rate(limiter_get_rate(self->limiter), peer_rate);
 
     return lower_rate(rate, limiter_get_rate(self->daemon->limiter));
+}
+
+uint64_t migration_get_rate_limit(const Migration *self)
+{
+    return lowest_rate(self, limiter_get_rate(
+        daemon_get_limiter(self->daemon, self->peer)));
+}
+
+uint64_t migration_get_switchover_rate_limit(const Migration *self)
+{
+    uint64_t raised = self->peer ? self->peer->switchover_rate : 0;
+    uint64_t rate = limiter_get_rate(daemon_get_limiter(self->daemon,
+                                                        self->peer));
+
+    if (rate != 0 && raised != 0) {
+        rate = raised == LIMITER_UNLIMITED ? 0 : MAX(rate, raised);
+    }
+    return lowest_rate(self, rate);
 }
 
 void migration_set_takes_postcopy(Migration *self, bool takes)

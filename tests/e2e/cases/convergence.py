@@ -80,3 +80,23 @@ def switches(t):
     way.sites.dc1.qmp.event('MIGRATION', timeout=20, state='postcopy')
     way.sites.client.json('limit', 'dc2', 'unlimited')
     t.result(way.legs, '-', way.outcome())
+
+
+@case('e2e/convergence/switchover-rate', needs=NEEDS)
+def hurries(t):
+    """The last pages of a stopped guest have more of the line; others have their share back."""
+    way = way_of(t, 'managed', n=2, k=2, rate=RATE, words=['--downtime-limit', '2s'])
+    way.groups = {'daemon': WHOLE}
+    src, dst = way.ends(both=dict(append=BUSY))
+    way.peer_keys = {'switchover-rate': '24mbit'}
+    way.begin()
+    wait_for(lambda: [m for m in way.sites.dc1.migrations() if m['state'] == 'active'],
+             'the migration to be active', 20)
+    check(shown(way)['rate-limit'] == 20_000_000 // 8, 'before: %s' % shown(way)['rate-limit'])
+    told = src.qmp.cmd('query-migrate-parameters').get('avail-switchover-bandwidth')
+    check(told in (None, 3_000_000), 'QEMU was told of %s' % told)
+    wait_for(lambda: shown(way)['rate-limit'] == 3_000_000, 'the raised rate', 60)
+    check(shown(way)['state'] != 'active', 'raised too early')
+    t.result(way.legs, '-', way.outcome())
+    peer = way.sites.dc1.qmp.cmd('query-peers')[0]
+    check(peer['rate'] == 20_000_000 // 8, 'afterwards: %s' % peer['rate'])

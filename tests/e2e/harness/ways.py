@@ -157,6 +157,7 @@ class Managed(Way):
     def __init__(self, t, n, k, w=4, tls='x509', rate=None, words=()):
         super().__init__(t, n, k)
         self.w, self.tls, self.rate, self.words = w, tls, rate, words
+        self.peer_keys = {}         # at the source's end, with a rate
         self.sites = self.client = None
 
     def ends(self, both=(), src=(), dst=()):
@@ -167,7 +168,7 @@ class Managed(Way):
     def begin(self, uri=None, migrate=None):
         if uri or migrate:
             raise Failure('a managed migration is begun in one way')
-        dc1 = {'peer dc2': {'rate': self.rate}} if self.rate else {}
+        dc1 = {'peer dc2': {'rate': self.rate, **self.peer_keys}} if self.rate else {}
         self.sites = Sites(self.t, self.src, self.dst, tls=self.tls, args=self.args,
                            lanes=self.w, dc1=merged(self.groups, dc1),
                            dc2=self.groups)

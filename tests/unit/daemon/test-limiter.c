@@ -392,6 +392,87 @@ static void test_many_threads_get_through(void)
     }
 }
 
+/* What is set meanwhile, by schedule or hand, holds afterwards; ends are many. */
+static void test_a_hurry_raises_the_parent(void)
+{
+    g_autoptr(Limiter) root = limiter_new(NULL, 0, 1);
+    g_autoptr(Limiter) peer = limiter_new(root, 1000, 1);
+    g_autoptr(Limiter) one = limiter_new(peer, 0, 3);
+    Limiter *two = limiter_new(peer, 0, 1);
+
+    limiter_begin_hurry(one, 5000);
+    limiter_begin_hurry(one, 5000);
+    limiter_begin_hurry(two, 5000);
+    g_assert_cmpuint(limiter_get_rate(peer), ==, 5000);
+    g_assert_cmpuint(limiter_get_weight(one), ==, 3);
+    limiter_set_rate(peer, 2000);
+    g_assert_cmpuint(limiter_get_rate(peer), ==, 5000);
+    limiter_set_rate(peer, 7000);
+    g_assert_cmpuint(limiter_get_rate(peer), ==, 7000);
+    limiter_set_rate(peer, 2000);
+    limiter_end_hurry(one);
+    limiter_end_hurry(one);
+    g_assert_cmpuint(limiter_get_rate(peer), ==, 5000);
+    limiter_unref(two);
+    g_assert_cmpuint(limiter_get_rate(peer), ==, 2000);
+    limiter_begin_hurry(one, LIMITER_UNLIMITED);
+    g_assert_cmpuint(limiter_get_rate(peer), ==, 0);
+    limiter_close(one);
+    g_assert_cmpuint(limiter_get_rate(peer), ==, 2000);
+}
+
+static gpointer take_until_closed(gpointer leaf)
+{
+    gsize n = 0;
+
+    while (limiter_acquire(leaf, 1024)) {
+        n++;
+    }
+    return GSIZE_TO_POINTER(n);
+}
+
+/* Grants are counted, not time: 600 of one, and the other had its 17th of them. */
+static void test_a_hurry_goes_first(void)
+{
+    g_autoptr(Limiter) peer = limiter_new(NULL, 1024 * 1024, 1);
+    g_autoptr(Limiter) one = limiter_new(peer, 0, 1);
+    g_autoptr(Limiter) two = limiter_new(peer, 0, 1);
+    GThread *other[4];
+    gsize n = 0;
+
+    limiter_begin_hurry(one, 0);
+    for (unsigned i = 0; i < G_N_ELEMENTS(other); i++) {
+        other[i] = g_thread_new("other", take_until_closed, i < 2 ? one : two);
+    }
+    for (unsigned i = 0; i < 600; i++) {
+        g_assert_true(limiter_acquire(one, 1024));
+    }
+    limiter_close(two);
+    limiter_close(one);
+    for (unsigned i = 0; i < G_N_ELEMENTS(other); i++) {
+        gsize got = GPOINTER_TO_SIZE(g_thread_join(other[i]));
+
+        n += i < 2 ? 0 : got;
+    }
+    g_assert_cmpuint(n, <, 450);    /* a half of all would be 1800 */
+}
+
+/* No rate may be lowered by it, and none be set where there was none. */
+static void test_a_hurry_never_slows(void)
+{
+    g_autoptr(Limiter) root = limiter_new(NULL, 0, 1);
+    g_autoptr(Limiter) peer = limiter_new(root, 1000, 1);
+    g_autoptr(Limiter) leaf = limiter_new(peer, 0, 1);
+
+    limiter_begin_hurry(leaf, 10);
+    g_assert_cmpuint(limiter_get_rate(peer), ==, 1000);
+    limiter_set_rate(peer, 0);
+    g_assert_cmpuint(limiter_get_rate(peer), ==, 0);
+    limiter_end_hurry(leaf);
+    limiter_begin_hurry(leaf, 0);
+    g_assert_cmpuint(limiter_get_rate(peer), ==, 0);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -413,6 +494,9 @@ int main(int argc, char **argv)
         test_quantum_follows_the_lowest_rate);
     ADD("rate-change-wakes-waiters", test_rate_change_wakes_waiters);
     ADD("close-wakes-and-refuses", test_close_wakes_and_refuses);
+    ADD("a-hurry-raises-the-parent", test_a_hurry_raises_the_parent);
+    ADD("a-hurry-goes-first", test_a_hurry_goes_first);
+    ADD("a-hurry-never-slows", test_a_hurry_never_slows);
     ADD("many-threads-get-through", test_many_threads_get_through);
     return g_test_run();
 }
