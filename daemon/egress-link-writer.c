@@ -10,6 +10,7 @@
 
 #include <assert.h>
 
+#include "daemon/address.h"
 #include "daemon/link-lane.h"
 #include "daemon/log.h"
 #include "daemon/stream-tcp.h"
@@ -200,10 +201,21 @@ static void lose(EgressLinkWriter *self, EgressLinkFrame *frame, GError *error)
     }
     self->wire_bytes_before += stream_get_wire_bytes_out(stream);
     self->stats.up = false;
+    self->stats.address[0] = '\0';
     self->down_since_us = g_get_monotonic_time();
     g_mutex_unlock(&self->lock);
     stream_free(stream);
     egress_link_frames_lost(self->setup.frames, self->setup.number, frame);
+}
+
+/* With the lock held, or before there are threads. */
+static void note_up(EgressLinkWriter *self, Stream *stream)
+{
+    g_autofree char *address = address_describe_peer(stream_get_fd(stream));
+
+    self->stream = stream;
+    self->stats.up = true;
+    g_strlcpy(self->stats.address, address, sizeof(self->stats.address));
 }
 
 /* Until it is time for the next attempt; false: stopped. */
@@ -232,8 +244,7 @@ static bool try_connect(EgressLinkWriter *self)
         return false;
     }
     g_mutex_lock(&self->lock);
-    self->stream = stream;
-    self->stats.up = true;
+    note_up(self, stream);
     self->stats.resumes++;
     g_mutex_unlock(&self->lock);
     g_free(self->peer);
@@ -328,8 +339,7 @@ EgressLinkWriter *egress_link_writer_new(const EgressLinkWriterSetup *setup)
     EgressLinkWriter *self = g_new0(EgressLinkWriter, 1);
 
     self->setup = *setup;
-    self->stream = setup->stream;
-    self->stats.up = true;
+    note_up(self, setup->stream);
     self->peer = g_strdup(stream_get_peer(setup->stream));
     self->cancellable = g_cancellable_new();
     g_mutex_init(&self->lock);

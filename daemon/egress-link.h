@@ -50,12 +50,15 @@ typedef struct {
  */
 Egress *egress_link_new(const EgressLinkSetup *setup);
 
+enum { EGRESS_LINK_ADDRESS_SIZE = 80 };
+
 typedef struct {
     uint64_t frames, bytes;     /* written for the first time; bytes of payload */
     uint64_t resent;            /* frames that were written again */
     bool up;
     unsigned down_ms;           /* for how long it is not */
     unsigned resumes;           /* times that it was connected anew */
+    char address[EGRESS_LINK_ADDRESS_SIZE];     /* the far end's; "": not up */
     uint32_t rtt_us;            /* as TCP measures it; 0: unknown */
     uint64_t retransmits;       /* segments that TCP sent again */
 } EgressLinkLane;

@@ -49,6 +49,9 @@ static JsonArray *lanes_to_json(Egress *egress, uint64_t syncs)
                                         lanes[i].bytes, syncs);
 
         json_object_set_boolean_member(entry, "up", lanes[i].up);
+        if (lanes[i].up) {
+            json_object_set_string_member(entry, "address", lanes[i].address);
+        }
         json_object_set_int_member(entry, "resumes", lanes[i].resumes);
         json_object_set_int_member(entry, "resent", lanes[i].resent);
         json_object_set_int_member(entry, "retransmits", lanes[i].retransmits);
