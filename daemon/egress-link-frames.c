@@ -356,6 +356,16 @@ uint64_t egress_link_frames_get_acked(EgressLinkFrames *self)
     return acked;
 }
 
+uint64_t egress_link_frames_get_rate(EgressLinkFrames *self)
+{
+    uint64_t rate;
+
+    g_mutex_lock(&self->lock);
+    rate = flow_window_get_rate(&self->window);
+    g_mutex_unlock(&self->lock);
+    return rate;
+}
+
 uint64_t egress_link_frames_get_window(EgressLinkFrames *self)
 {
     uint64_t window;

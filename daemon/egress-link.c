@@ -20,6 +20,11 @@
 #include "daemon/egress-link-writer.h"
 #include "daemon/uuid.h"
 
+enum {
+    QUEUE_PER_S = 20,           /* 50 ms of the rate */
+    QUEUE_MIN = 1280 * 1024,    /* two whole packets, and something small */
+};
+
 typedef struct {
     Egress base;
     Exchange *exchange;         /* constant, as all of these */
@@ -130,12 +135,26 @@ static void *dispatcher_thread(void *data)
     return NULL;
 }
 
+/* What waits here looks sent to the source QEMU, too: not more than the line takes in
+ * a moment. */
+static void size_queue(EgressLink *self)
+{
+    uint64_t rate = egress_link_frames_get_rate(self->frames);
+
+    if (rate > 0) {
+        exchange_set_queue(self->exchange, MAX(rate / QUEUE_PER_S,
+                                               (uint64_t)QUEUE_MIN));
+    }
+}
+
 /* In the main lane's reader. */
 static bool on_ack(uint64_t bulk, void *data, GError **error)
 {
     EgressLink *self = data;
+    bool ok = egress_link_frames_ack(self->frames, bulk, error);
 
-    return egress_link_frames_ack(self->frames, bulk, error);
+    size_queue(self);
+    return ok;
 }
 
 /* ---- life ------------------------------------------------------------------------- */

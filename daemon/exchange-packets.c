@@ -242,7 +242,7 @@ bool exchange_reserve(Exchange *self, unsigned in, uint64_t footprint)
     }
     /* One packet always fits, however small the share. */
     while (!exchange_is_over(self) && self->stats.held > 0 &&
-           self->stats.held + footprint > self->memory) {
+           self->stats.held + footprint > self->queue) {
         g_cond_wait(&self->space, &self->lock);
     }
     ok = !exchange_is_over(self);
@@ -251,6 +251,14 @@ bool exchange_reserve(Exchange *self, unsigned in, uint64_t footprint)
     }
     g_mutex_unlock(&self->lock);
     return ok;
+}
+
+void exchange_set_queue(Exchange *self, uint64_t bytes)
+{
+    g_mutex_lock(&self->lock);
+    self->queue = MIN(bytes, self->memory);
+    g_cond_broadcast(&self->space);
+    g_mutex_unlock(&self->lock);
 }
 
 void exchange_release(Exchange *self, uint64_t footprint)

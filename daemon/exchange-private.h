@@ -29,6 +29,7 @@ struct Exchange {
     GCond main_data, main_space, return_data, return_space;
     GCond preempt_data, preempt_space;
 
+    uint64_t queue;             /* of memory, what is used now */
     GError *error;              /* sticky */
     bool closed;                /* sticky */
     bool rejected;

@@ -21,7 +21,7 @@ Exchange *exchange_new(const ExchangeSetup *setup)
 {
     Exchange *self = g_new0(Exchange, 1);
 
-    self->memory = setup->memory;
+    self->memory = self->queue = setup->memory;
     self->share = setup->share;
     self->channels_expected = setup->channels_in;
     self->link_fed = setup->link_fed;

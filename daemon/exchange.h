@@ -130,6 +130,9 @@ const RamblockTable *exchange_wait_ramblocks(Exchange *self);
  */
 bool exchange_reserve(Exchange *self, unsigned in, uint64_t footprint);
 bool exchange_push(Exchange *self, unsigned in, Packet *packet);
+/* Hold no more than that of what comes in, and never more than memory, from now on:
+ * for an egress that knows what it can carry. */
+void exchange_set_queue(Exchange *self, uint64_t bytes);
 /* Of what was reserved, @footprint bytes are not needed any more. */
 void exchange_release(Exchange *self, uint64_t footprint);
 /*

@@ -3,7 +3,10 @@
 
 #include <glib.h>
 
-static const uint64_t WINDOW_MIN = 1024 * 1024;
+/* Of the largest frames three: one that is sent, one on its way, one acknowledged. */
+static const uint64_t WINDOW_MIN = 2 * 1024 * 1024;
+/* What a window falls short of because frames go as a whole. */
+static const uint64_t FRAME = 576 * 1024;
 /* It doubles with each measurement while the line has room. */
 static const uint64_t WINDOW_FIRST = 4 * 1024 * 1024;
 static const int64_t MEASURE_US = 200 * 1000;   /* a rate is taken over that */
@@ -11,7 +14,7 @@ static const int64_t MEASURE_US = 200 * 1000;   /* a rate is taken over that */
  * must drain before its delay is believed. */
 static const int64_t RATE_MEMORY_US = 2 * 1000 * 1000;
 static const int64_t DELAY_MEMORY_US = 10 * 1000 * 1000;
-static const int64_t DRAIN_EVERY_US = 4 * 1000 * 1000;
+static const int64_t DRAIN_AFTER_US = 4 * 1000 * 1000;  /* not seen that delay */
 /* What frames wait in threads and sockets at both ends, even on a short line. */
 static const int64_t SLACK_US = 20 * 1000;
 static const double GAIN = 2;
@@ -29,6 +32,8 @@ static void note_delay(FlowWindow *self, int64_t now_us)
         (stale && self->draining)) {
         self->delay_us = self->least_us;
         self->delay_seen_us = now_us;
+    } else if (self->least_us <= self->delay_us + self->delay_us / 8) {
+        self->delay_seen_us = now_us;
     }
 }
 
@@ -37,7 +42,7 @@ static void note_rate(FlowWindow *self, double rate, int64_t now_us)
 {
     bool stale = now_us - self->rate_seen_us > RATE_MEMORY_US;
 
-    if (rate >= self->rate || (self->full && stale)) {
+    if (rate >= self->rate || (self->limited && stale)) {
         self->rate = rate;
         self->rate_seen_us = now_us;
     }
@@ -45,21 +50,22 @@ static void note_rate(FlowWindow *self, double rate, int64_t now_us)
 
 static void set_window(FlowWindow *self)
 {
+    double least = self->draining ? FRAME : WINDOW_MIN;
     double window = self->draining
-                    ? self->rate * self->delay_us
-                    : GAIN * self->rate * (self->delay_us + SLACK_US);
+                    ? self->rate * self->delay_us / 2
+                    : GAIN * self->rate * (self->delay_us + SLACK_US) + FRAME;
 
-    self->window = window < WINDOW_MIN ? MIN(WINDOW_MIN, self->max)
-                   : window > self->max ? self->max : (uint64_t)window;
+    self->window = MIN((uint64_t)MAX(window, least), self->max);
 }
 
 static void begin_measurement(FlowWindow *self, int64_t now_us)
 {
     self->begin_us = now_us;
     self->acked = 0;
-    self->full = false;
+    self->limited = true;
     self->least_us = 0;
-    self->draining = now_us - self->drained_us >= DRAIN_EVERY_US;
+    self->draining = now_us - self->delay_seen_us >= DRAIN_AFTER_US &&
+                     now_us - self->drained_us >= DRAIN_AFTER_US;
     if (self->draining) {
         self->drained_us = now_us;
     }
@@ -74,6 +80,8 @@ void flow_window_acked(FlowWindow *self, uint64_t bytes, int64_t delay_us,
         return;
     }
     self->acked += bytes;
+    self->limited = self->limited && self->full;
+    self->full = false;
     if (self->least_us == 0 || delay_us < self->least_us) {
         self->least_us = MAX(delay_us, 1);
     }
@@ -96,4 +104,9 @@ void flow_window_note_full(FlowWindow *self)
 uint64_t flow_window_get(const FlowWindow *self)
 {
     return self->window;
+}
+
+uint64_t flow_window_get_rate(const FlowWindow *self)
+{
+    return self->rate * 1e6;
 }

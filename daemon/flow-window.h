@@ -24,7 +24,8 @@ typedef struct {
     int64_t rate_seen_us;
     int64_t begin_us;       /* of the present measurement; 0: none */
     uint64_t acked;         /* bytes since then */
-    bool full;              /* since then the window has held us back */
+    bool full;              /* the window has held us back since the last ACK */
+    bool limited;           /* and before each in this measurement */
     bool draining;          /* for the present measurement */
     int64_t drained_us;     /* when that was last so */
     int64_t least_us;       /* delay in the present measurement; 0: none yet */
@@ -37,6 +38,8 @@ void flow_window_acked(FlowWindow *self, uint64_t bytes, int64_t delay_us,
                        int64_t now_us);
 /* There was more to send than the window let. */
 void flow_window_note_full(FlowWindow *self);
+/* Bytes per second that went at best of late; 0: not known. */
+uint64_t flow_window_get_rate(const FlowWindow *self);
 /* Bytes that may be under way. */
 uint64_t flow_window_get(const FlowWindow *self);
 
