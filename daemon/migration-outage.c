@@ -10,7 +10,7 @@
  * is given up: an operator who has looked at the destination can cancel.
  *
  * The destination's side waits for longer than the source's, so that it does not give
- * up what the other still counts on.
+ * up what the other still counts on; but not before anything of the guest has come.
  */
 #include "daemon/migration-outage.h"
 
@@ -55,6 +55,11 @@ static unsigned get_destination_budget(const Migration *self,
                                     : self->peer->outage_ms;
     unsigned ms = told_ms > 0 ? told_ms : own_ms;
 
+    /* Nothing of the guest has come: the source's side had better begin anew, and its
+     * QEMU here is free for that. */
+    if (now->main_in == 0) {
+        return 1;
+    }
     return ms + 2 * self->config->timeouts.link_dead_ms + LONGER_MS;
 }
 
