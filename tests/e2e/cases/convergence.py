@@ -86,7 +86,7 @@ def switches(t):
 @case('e2e/convergence/switchover-rate', needs=NEEDS)
 def hurries(t):
     """The last pages of a stopped guest have more of the line; others have their share back."""
-    way = way_of(t, 'managed', n=2, k=2, rate=RATE, words=['--downtime-limit', '2s'])
+    way = way_of(t, 'managed', n=2, k=2, rate=RATE, words=['--downtime-limit', '5s'])
     way.groups = {'daemon': WHOLE}
     src, dst = way.ends(both=dict(append=BUSY))
     way.peer_keys = {'switchover-rate': '24mbit'}
