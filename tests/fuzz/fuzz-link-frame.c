@@ -91,7 +91,7 @@ static void check_frame(const uint8_t *data, size_t size)
 
 enum { ABSENT, RECEIVED, HANDED_ON };
 /* Numbers beyond are not tried; five times around the window. */
-enum { MODEL_SIZE = 5 * LINK_FRAMES_MAX };
+enum { MODEL_SIZE = 5 * LINK_FRAMES_MAX, MANY = 4096 };
 
 typedef struct {
     LinkWindow window;
@@ -163,8 +163,9 @@ static void check_window(const uint8_t *data, size_t size)
         case 2:
             model_forget(m, n);
             break;
-        default:    /* many in order, so that the base gets around */
-            while (m->base < MIN(n, MODEL_SIZE)) {
+        default:    /* many in order, so that the base gets around in time */
+            n = MIN(MIN(n, m->base + MANY), MODEL_SIZE);
+            while (m->base < n) {
                 model_receive(m, m->base);
                 model_hand_on(m, m->base);
             }
