@@ -65,7 +65,8 @@ def negotiation(t):
 def two_clients(t):
     """One migrates, the other sees every state and the progress."""
     src, dst = Qemu.source(t), Qemu.destination(t)
-    sites = Sites(t, src, dst, dc1={'peer dc2': {'rate': '150mbit'}})
+    # Long enough for progress to be told, which is once a second.
+    sites = Sites(t, src, dst, dc1={'peer dc2': {'rate': '150mbit', 'compression': 'none'}})
     watchers = [Qmp(sites.dc1.control_path, 'watcher'), Qmp(sites.dc2.control_path, 'watcher 2')]
     id = sites.dc1.qmp.cmd('migrate', vm='web1', peer='dc2')['id']
     refused(watchers[0], 'migrate', vm='web1', peer='dc2')      # it is being migrated
@@ -86,7 +87,7 @@ def two_clients(t):
 def limit_of_another(t):
     """A limit that would hold nothing is refused: at the destination, and too late."""
     src, dst = Qemu.source(t), Qemu.destination(t)
-    sites = Sites(t, src, dst, dc1={'peer dc2': {'rate': '150mbit'}})
+    sites = Sites(t, src, dst, dc1={'peer dc2': {'rate': '150mbit', 'compression': 'none'}})
     id = sites.dc1.qmp.cmd('migrate', vm='web1', peer='dc2')['id']
     src.wait_transferred(2 << 20)
     there = wait_for(sites.dc2.migrations_active, 'dc2 to have it', 3)[0]['id']
