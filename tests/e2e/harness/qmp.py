@@ -74,6 +74,8 @@ class Qmp:
             reply = self._receive(end, command)
             if 'event' in reply:
                 self.events.append(reply)
+            elif 'QMP' in reply:
+                continue        # a greeting that was late
             elif reply.get('id', self.next_id) == self.next_id:
                 if 'error' in reply:
                     raise QmpError(command, reply['error'])
