@@ -33,6 +33,7 @@ struct EgressLinkFrames {
     FlowWindow window;
     uint64_t resent_bytes;
     GQueue fresh, again;        /* of EgressLinkFrame */
+    uint64_t waiting;           /* bit per lane that has nothing to write */
     EgressLinkFrame **table;    /* by number % capacity */
 };
 
@@ -148,7 +149,7 @@ static void number_frame(EgressLinkFrames *self, EgressLinkFrame *frame)
     self->in_flight += frame->cost;
     self->table[frame->frame.sequence % self->capacity] = frame;
     g_queue_push_tail(&self->fresh, frame);
-    g_cond_signal(&self->work);
+    g_cond_broadcast(&self->work);
 }
 
 bool egress_link_frames_add(EgressLinkFrames *self, Packet *packet,
@@ -195,15 +196,29 @@ static EgressLinkFrame *pop(EgressLinkFrames *self)
     return frame;
 }
 
+/* Where there is less to send than lanes, always the same lanes send it: TCP forgets
+ * what a connection carries that is idle every other moment. */
+static bool is_first_waiting(const EgressLinkFrames *self, uint64_t bit)
+{
+    return (self->waiting & (bit - 1)) == 0;
+}
+
 EgressLinkFrame *egress_link_frames_take(EgressLinkFrames *self, unsigned lane,
                                          unsigned wait_ms)
 {
     int64_t until_us = g_get_monotonic_time() + wait_ms * 1000LL;
+    uint64_t bit = UINT64_C(1) << lane;
     EgressLinkFrame *frame = NULL;
 
     g_mutex_lock(&self->lock);
-    while (!self->stopping && !(frame = pop(self)) &&
+    self->waiting |= bit;
+    while (!self->stopping &&
+           !(is_first_waiting(self, bit) && (frame = pop(self))) &&
            g_cond_wait_until(&self->work, &self->lock, until_us)) {
+    }
+    self->waiting &= ~bit;
+    if (self->fresh.length > 0 || self->again.length > 0) {
+        g_cond_broadcast(&self->work);
     }
     if (frame) {
         frame->refs++;

@@ -3,21 +3,22 @@
 
 #include <glib.h>
 
-/* Of the largest frames three: one that is sent, one on its way, one acknowledged. */
-static const uint64_t WINDOW_MIN = 2 * 1024 * 1024;
+/* Of the largest frames seven. */
+static const uint64_t WINDOW_MIN = 4 * 1024 * 1024;
 /* What a window falls short of because frames go as a whole. */
 static const uint64_t FRAME = 576 * 1024;
 /* It doubles with each measurement while the line has room. */
-static const uint64_t WINDOW_FIRST = 4 * 1024 * 1024;
+static const uint64_t WINDOW_FIRST = 8 * 1024 * 1024;
 static const int64_t MEASURE_US = 200 * 1000;   /* a rate is taken over that */
 /* How long the best of both counts.  The rate's is shorter: a line that became slow
  * must drain before its delay is believed. */
 static const int64_t RATE_MEMORY_US = 2 * 1000 * 1000;
 static const int64_t DELAY_MEMORY_US = 10 * 1000 * 1000;
-static const int64_t DRAIN_AFTER_US = 4 * 1000 * 1000;  /* not seen that delay */
+static const int64_t DRAIN_AFTER_US = 9 * 1000 * 1000;  /* not seen that delay */
 /* What frames wait in threads and sockets at both ends, even on a short line. */
 static const int64_t SLACK_US = 20 * 1000;
-static const double GAIN = 2;
+/* Less was measured to leave a third of a thin line idle: frames are large. */
+static const double GAIN = 4;
 
 void flow_window_init(FlowWindow *self, uint64_t max)
 {
@@ -52,7 +53,7 @@ static void set_window(FlowWindow *self)
 {
     double least = self->draining ? FRAME : WINDOW_MIN;
     double window = self->draining
-                    ? self->rate * self->delay_us / 2
+                    ? self->rate * self->delay_us * 3 / 4
                     : GAIN * self->rate * (self->delay_us + SLACK_US) + FRAME;
 
     self->window = MIN((uint64_t)MAX(window, least), self->max);
@@ -60,14 +61,18 @@ static void set_window(FlowWindow *self)
 
 static void begin_measurement(FlowWindow *self, int64_t now_us)
 {
+    int64_t least_us = self->least_us;
+
     self->begin_us = now_us;
     self->acked = 0;
     self->limited = true;
     self->least_us = 0;
     self->draining = now_us - self->delay_seen_us >= DRAIN_AFTER_US &&
                      now_us - self->drained_us >= DRAIN_AFTER_US;
+    self->length_us = MAX(MEASURE_US, 2 * self->delay_us);
     if (self->draining) {
         self->drained_us = now_us;
+        self->length_us = MAX(self->length_us, least_us + least_us / 4);
     }
 }
 
@@ -85,7 +90,7 @@ void flow_window_acked(FlowWindow *self, uint64_t bytes, int64_t delay_us,
     if (self->least_us == 0 || delay_us < self->least_us) {
         self->least_us = MAX(delay_us, 1);
     }
-    if (now_us - self->begin_us < MAX(MEASURE_US, 2 * self->delay_us)) {
+    if (now_us - self->begin_us < self->length_us) {
         return;
     }
     note_delay(self, now_us);

@@ -3,7 +3,7 @@
  * daemon/flow-window.h - how much to have under way, by measurement
  *
  * What is under way looks sent to the source QEMU, and the guest is stopped while
- * the last of it drains.  So not more than twice what goes in the time that a frame
+ * the last of it drains.  So not more than four times what goes in the time that a frame
  * takes to be acknowledged; the best rate and the least delay of late count, because
  * what is in between may be our own queue.  Now and then that is let drain, to see the
  * delay without it.  Pure: time is given.
@@ -29,6 +29,7 @@ typedef struct {
     bool draining;          /* for the present measurement */
     int64_t drained_us;     /* when that was last so */
     int64_t least_us;       /* delay in the present measurement; 0: none yet */
+    int64_t length_us;      /* of it: so long that what is under way can drain */
 } FlowWindow;
 
 /* Never above @max, which the peer granted; begins with less. */

