@@ -11,7 +11,6 @@ import glob
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import stat
@@ -235,15 +234,6 @@ class Daemon(Process):
         wait_for(lambda: self.n_fds() <= before[0] and self.n_threads() <= before[1] + 2,
                  lambda: '%s: back to %d descriptors and %d threads, has %d and %d'
                  % ((self.name,) + before + self.footprint()), timeout)
-
-    def log_stacks(self):
-        """Where each of its threads is, if there is a debugger to tell."""
-        if not shutil.which('gdb'):
-            return
-        p = subprocess.run(['gdb', '-p', str(self.pid), '-batch', '-ex', 'thread apply all bt 12'],
-                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
-        with open(self.path('stacks.log'), 'w') as f:
-            f.writelines(line + '\n' for line in p.stdout.splitlines() if line[:1] in '#T')
 
     # ---- the end ----
 

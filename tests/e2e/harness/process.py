@@ -2,6 +2,7 @@
 """Child processes: logs into the case's directory, ends that are asserted."""
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -109,6 +110,15 @@ class Process:
                 if line.startswith('RssAnon:'):
                     return int(line.split()[1]) * 1024
         raise Failure('%s: has no memory any more' % self.name)
+
+    def log_stacks(self):
+        """Where each of its threads is, if there is a debugger to tell."""
+        if not shutil.which('gdb'):
+            return
+        p = subprocess.run(['gdb', '-p', str(self.pid), '-batch', '-ex', 'thread apply all bt 12'],
+                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+        with open(self.path('stacks.log'), 'w') as f:
+            f.writelines(line + '\n' for line in p.stdout.splitlines() if line[:1] in '#T')
 
     def diagnosis(self):
         code = self.popen.poll()

@@ -169,7 +169,8 @@ class Qemu(Process):
                 raise Failure('%s: migration %s: %s, expected %s' % (
                     self.name, m['status'], m.get('error-desc', 'no error-desc'),
                     ' or '.join(statuses)))
-        return wait_for(look, '%s: migration %s' % (self.name, '/'.join(statuses)), timeout)
+        return wait_for(look, lambda: '%s: migration %s, has %s' % (
+            self.name, '/'.join(statuses), self.migration()), timeout)
 
     def wait_transferred(self, n_bytes, timeout=30):
         """In the middle of the transfer: so many bytes have left, more will."""
@@ -246,6 +247,11 @@ class Qemu(Process):
             self.wait_exit()
             self.may_be_dead = self.may_be_dead or self.popen.returncode == 0
         super().finish()
+
+    def diagnosis(self):
+        if self.alive():
+            self.log_stacks()
+        return super().diagnosis()
 
     def destroy(self):
         if self.alive():

@@ -143,7 +143,8 @@ class TargetQemu(Qemu):
             if channels:
                 qemu.set_multifd(channels)
         if n:
-            src.parameters(max_bandwidth=48 * MIB, downtime_limit=100)
+            # Room for a guest on a fast machine that dirties more than a loaded one carries.
+            src.parameters(max_bandwidth=48 * MIB, downtime_limit=2000)
         return src, dst
 
     def memory(self, at, size, file='memory'):
