@@ -124,8 +124,15 @@ struct Migration {
 
 LogContext migration_log_context(const Migration *self);
 
+/* ---- its state (migration-state.c) --------------------------------------------- */
+
 /* Logs it and sends the MIGRATION event; ignored once final. */
 void migration_set_state(Migration *self, MigrationState state);
+/* Only log it. */
+void migration_announce_begin(Migration *self);
+/* Likewise log and event, of the state that it has ended with. */
+void migration_announce_end(Migration *self, MigrationState state,
+                            const GError *error);
 void migration_add_warning(Migration *self, const char *format, ...)
     G_GNUC_PRINTF(2, 3);
 /* For messages, before it is claimed.  The peer's text is made plain. */
@@ -143,6 +150,8 @@ uint64_t migration_get_rate_limit(const Migration *self);
 uint64_t migration_get_switchover_rate_limit(const Migration *self);
 void migration_set_takes_postcopy(Migration *self, bool takes);
 void migration_set_downtime(Migration *self, int64_t downtime_ms);
+
+/* ---- its parts ------------------------------------------------------------------- */
 
 /* The exchange, with this migration as observer.  @setup's memory and observer
  * are filled in. */
