@@ -2,306 +2,24 @@
 /*
  * daemon/migration-target.c - the body at the destination's site
  *
- * Does what the source's daemon asks for on the main lane, one request after the
- * other, and follows the flow meanwhile.  What concerns a managed QEMU is in
- * target-qemu.c.
+ * Follows the flow, and does meanwhile what the source's daemon asks for on the
+ * main lane, one request after the other (migration-target-requests.c).
  */
 #include "daemon/migration-target.h"
 
-#include "daemon/ingress-link.h"
 #include "daemon/link-lane.h"
 #include "daemon/migration-link.h"
 #include "daemon/migration-outage.h"
-#include "daemon/migration-tunnel.h"
+#include "daemon/migration-target-private.h"
 #include "daemon/registry.h"
-#include "daemon/target-qemu.h"
 #include "daemon/uuid.h"
 #include "qmp/message.h"
 
 enum {
     TICK_MS = 200,
-    POSTCOPY_GIVEN_MS = 10 * 1000,
     FINISH_MS = 120 * 1000,     /* for the source's side to say `finish`; a peer
                                    that is gone is noticed by its heartbeats */
 };
-
-typedef struct {
-    Migration *migration;
-    Stream *stream;             /* the main lane until the thread has it */
-    TargetQemu *qemu;           /* NULL: a tunnel, or not prepared */
-    bool prepared;
-    bool finished;              /* the source side needs nothing more */
-    bool link_ended;
-    GError *refusal;            /* why prepare was refused */
-    char *abort_reason;         /* of the source side, after SHUT 0 */
-    LinkPacking packing;        /* as agreed */
-} Target;
-
-/* ---- prepare ------------------------------------------------------------------------ */
-
-/* Half the share for what the peer may send ahead, half for packing it anew. */
-static uint64_t get_window(const Migration *migration)
-{
-    return migration->memory / 2;
-}
-
-static void begin_flow(Target *self, uint64_t return_window)
-{
-    Migration *migration = self->migration;
-    ExchangeSetup exchange = {
-        .memory = get_window(migration),
-        .main_ring = MIGRATION_MAIN_WINDOW,
-        .link_fed = true,
-    };
-    IngressLinkSetup ingress = {
-        .window = get_window(migration),
-        .packed = self->packing.packed,
-        .history = self->packing.history,
-    };
-    LinkMainFlow flow = {
-        .send_window = MIN(return_window, MIGRATION_RETURN_WINDOW),
-        .receive_window = MIGRATION_MAIN_WINDOW,
-        .preempt_window = EXCHANGE_PREEMPT_RING,
-    };
-
-    migration_create_exchange(migration, exchange);
-    ingress.exchange = migration->exchange;
-    ingress.main = migration->link;
-    migration_set_ingress(migration, ingress_link_new(&ingress));
-    flow.exchange = migration->exchange;
-    link_main_attach(migration->link, &flow);
-    migration_outage_check(migration);
-    migration_begin_flow(migration);
-}
-
-static bool prepare_tunnel(Target *self, JsonObject *args,
-                           uint64_t return_window, unsigned *ret_channels,
-                           GError **error)
-{
-    Migration *migration = self->migration;
-    const char *name = qmp_message_get_string(args, "tunnel");
-    const ConfigTunnel *tunnel =
-        name ? config_find_tunnel(migration->config, name) : NULL;
-
-    if (name) {
-        migration_set_name(migration, MIGRATION_TUNNEL, name);
-    }
-    if (!tunnel || !tunnel->connect || !tunnel->peer ||
-        strcmp(tunnel->peer, migration->peer->name) != 0) {
-        g_autofree char *shown = ramblock_name_escape(
-            name ? name : "", name ? MIN(strlen(name), 64) : 0);
-
-        g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
-                    "prepare: there is no [tunnel %s] with peer=%s and connect= "
-                    "here", shown, migration->peer->name);
-        return false;
-    }
-    if (!registry_claim(migration->daemon->registry, migration,
-                        MIGRATION_TUNNEL, tunnel->name, error)) {
-        return false;
-    }
-    begin_flow(self, return_window);
-    *ret_channels = tunnel->channels;
-    return migration_tunnel_connect(migration, tunnel, NULL, error);
-}
-
-static bool prepare_managed(Target *self, JsonObject *args,
-                            uint64_t return_window, unsigned *ret_channels,
-                            GError **error)
-{
-    self->qemu = target_qemu_prepare(self->migration, args, ret_channels, error);
-    if (!self->qemu) {
-        return false;
-    }
-    begin_flow(self, return_window);
-    return true;
-}
-
-static bool prepare_kind(Target *self, JsonObject *args, unsigned *ret_channels,
-                         GError **error)
-{
-    const char *kind = qmp_message_get_string(args, "kind");
-    int64_t return_window;
-
-    if (!qmp_message_get_uint(args, "return-window", G_MAXINT64,
-                              &return_window)) {
-        g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
-                    "prepare: 'return-window' is missing");
-        return false;
-    }
-    migration_outage_learn(self->migration, args);
-    if (g_strcmp0(kind, "tunnel") == 0) {
-        return prepare_tunnel(self, args, return_window, ret_channels, error);
-    }
-    if (g_strcmp0(kind, "managed") == 0 || g_strcmp0(kind, "recover") == 0) {
-        return prepare_managed(self, args, return_window, ret_channels, error);
-    }
-    g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
-                "prepare: 'kind' is none of 'tunnel', 'managed', 'recover'");
-    return false;
-}
-
-static JsonObject *do_prepare(Target *self, JsonObject *args, GError **error)
-{
-    unsigned channels = 0;
-    JsonObject *answer;
-
-    if (self->prepared) {
-        g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
-                    "prepare: got it twice, allowed once");
-        return NULL;
-    }
-    self->prepared = true;
-    self->packing = migration_link_agree_packing(self->migration, args);
-    if (!prepare_kind(self, args, &channels, &self->refusal)) {
-        g_propagate_error(error, g_error_copy(self->refusal));
-        return NULL;
-    }
-    answer = json_object_new();
-    json_object_set_int_member(answer, "window", get_window(self->migration));
-    json_object_set_int_member(answer, "main-window", MIGRATION_MAIN_WINDOW);
-    json_object_set_int_member(answer, "preempt-window",
-                               EXCHANGE_PREEMPT_RING);
-    json_object_set_int_member(answer, "channels", channels);
-    migration_link_tell_packing(&self->packing, answer);
-    if (self->qemu) {
-        target_qemu_describe(self->qemu, answer);
-    }
-    return answer;
-}
-
-/* ---- the other requests ---------------------------------------------------------------- */
-
-static bool check_managed(Target *self, const char *request, GError **error)
-{
-    if (self->qemu) {
-        return true;
-    }
-    g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
-                "%s: allowed only in a managed migration, after prepare",
-                request);
-    return false;
-}
-
-static JsonObject *do_open(Target *self, JsonObject *args, GError **error)
-{
-    (void)args;
-    return check_managed(self, "open", error) &&
-           target_qemu_open(self->qemu, error) ? json_object_new() : NULL;
-}
-
-/* A `cont` before the guest is complete would let it start by itself. */
-static bool check_arrived(Target *self, const char *request, GError **error)
-{
-    ExchangeSnapshot now = { 0 };
-
-    if (self->migration->exchange) {
-        exchange_get_snapshot(self->migration->exchange, &now);
-    }
-    if ((now.shut && now.shut_value == 0) ||
-        (now.return_ended && !now.return_path && now.main_drained)) {
-        return true;
-    }
-    g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
-                "%s: allowed only once the destination has taken over",
-                request);
-    return false;
-}
-
-/* What is under way to the destination QEMU gets a moment to arrive. */
-static void wait_postcopy_given(Exchange *exchange, ExchangeSnapshot *now)
-{
-    int64_t deadline_us = g_get_monotonic_time() + POSTCOPY_GIVEN_MS * 1000LL;
-
-    exchange_get_snapshot(exchange, now);
-    while (!now->postcopy_given && !now->shut &&
-           g_get_monotonic_time() < deadline_us) {
-        g_autoptr(GError) over = exchange_get_error(exchange);
-
-        if (over) {
-            return;
-        }
-        g_usleep(5 * 1000);
-        exchange_get_snapshot(exchange, now);
-    }
-}
-
-/* In postcopy its half is enough, once it has been told to run it. */
-static bool check_resumable(Target *self, bool postcopy, GError **error)
-{
-    ExchangeSnapshot now = { 0 };
-
-    if (!postcopy || !self->migration->exchange) {
-        return check_arrived(self, "resume", error);
-    }
-    wait_postcopy_given(self->migration->exchange, &now);
-    if (now.postcopy_given || (now.shut && now.shut_value == 0)) {
-        return true;
-    }
-    g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
-                "resume: allowed in postcopy only once the destination QEMU was "
-                "told to run the guest");
-    return false;
-}
-
-static JsonObject *do_resume(Target *self, JsonObject *args, GError **error)
-{
-    bool start = true, postcopy = false;
-
-    qmp_message_get_bool(args, "start", &start);
-    qmp_message_get_bool(args, "postcopy", &postcopy);
-    return check_managed(self, "resume", error) &&
-           check_resumable(self, postcopy, error)
-           ? target_qemu_resume(self->qemu, start, error) : NULL;
-}
-
-static JsonObject *do_finish(Target *self, JsonObject *args, GError **error)
-{
-    (void)args;
-    if (!check_arrived(self, "finish", error)) {
-        return NULL;
-    }
-    self->finished = true;
-    if (self->qemu) {
-        target_qemu_put_back(self->qemu);
-    }
-    return json_object_new();
-}
-
-typedef struct {
-    const char *name;
-    JsonObject *(*handler)(Target *self, JsonObject *args, GError **error);
-} Request;
-
-static const Request requests[] = {
-    { "prepare", do_prepare },
-    { "open", do_open },
-    { "resume", do_resume },
-    { "finish", do_finish },
-};
-
-static void handle_request(Target *self, const char *name, JsonObject *message)
-{
-    g_autoptr(JsonObject) none = json_object_new();
-    JsonObject *args = qmp_message_get_object(message, "arguments");
-    JsonObject *answer = NULL;
-    g_autoptr(GError) error = NULL;
-    int64_t id = 0;
-    unsigned i = 0;
-
-    qmp_message_get_int(message, "id", &id);
-    while (i < G_N_ELEMENTS(requests) &&
-           strcmp(requests[i].name, name) != 0) {
-        i++;
-    }
-    if (i < G_N_ELEMENTS(requests)) {
-        answer = requests[i].handler(self, args ? args : none, &error);
-    } else {
-        g_set_error(&error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
-                    "there is no such request here");
-    }
-    link_main_answer(self->migration->link, id, answer, error);
-}
 
 /* ---- events ------------------------------------------------------------------------------ */
 
@@ -333,7 +51,8 @@ static bool check_channels(JsonObject *data, GError **error)
 }
 
 /* N, and that there is multifd at all: the main stream comes ahead of it. */
-static bool handle_channels(Target *self, JsonObject *data, GError **error)
+static bool handle_channels(MigrationTarget *self, JsonObject *data,
+                            GError **error)
 {
     uint8_t uuid[UUID_SIZE] = { 0 };
     const char *text = qmp_message_get_string(data, "uuid");
@@ -353,8 +72,8 @@ static bool handle_channels(Target *self, JsonObject *data, GError **error)
                            error);
 }
 
-static bool handle_event(Target *self, const char *name, JsonObject *message,
-                         GError **error)
+static bool handle_event(MigrationTarget *self, const char *name,
+                         JsonObject *message, GError **error)
 {
     JsonObject *data = qmp_message_get_object(message, "data");
 
@@ -374,13 +93,14 @@ static bool handle_event(Target *self, const char *name, JsonObject *message,
     return true;
 }
 
-static bool handle_control(Target *self, JsonObject *message, GError **error)
+static bool handle_control(MigrationTarget *self, JsonObject *message,
+                           GError **error)
 {
     const char *execute = qmp_message_get_string(message, "execute");
     const char *event = qmp_message_get_string(message, "event");
 
     if (execute) {
-        handle_request(self, execute, message);
+        migration_target_answer(self, execute, message);
     }
     return !event || handle_event(self, event, message, error);
 }
@@ -398,7 +118,8 @@ static GError *link_error(Migration *self)
 }
 
 /* What one message means before there is an exchange: all errors are final. */
-static bool handle_early(Target *self, const Message *message, GError **error)
+static bool handle_early(MigrationTarget *self, const Message *message,
+                         GError **error)
 {
     if (message->kind == MESSAGE_CANCEL) {
         g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_CANCELLED,
@@ -413,7 +134,7 @@ static bool handle_early(Target *self, const Message *message, GError **error)
            handle_control(self, message->object, error);
 }
 
-static bool wait_prepared(Target *self, GError **error)
+static bool wait_prepared(MigrationTarget *self, GError **error)
 {
     Migration *migration = self->migration;
     int64_t deadline_us = g_get_monotonic_time() +
@@ -443,7 +164,8 @@ static bool wait_prepared(Target *self, GError **error)
     return true;
 }
 
-static Flow handle_message(Target *self, const Message *message, GError **error)
+static Flow handle_message(MigrationTarget *self, const Message *message,
+                           GError **error)
 {
     GError *failure = NULL;
 
@@ -461,7 +183,7 @@ static Flow handle_message(Target *self, const Message *message, GError **error)
 }
 
 /* The source side gives up although the destination has the guest. */
-static void note_late_abort(Target *self, JsonObject *message)
+static void note_late_abort(MigrationTarget *self, JsonObject *message)
 {
     g_autoptr(GError) reason = NULL;
 
@@ -474,7 +196,7 @@ static void note_late_abort(Target *self, JsonObject *message)
 }
 
 /* Time without a link does not count. */
-static void check_outage(Target *self, int64_t *deadline_us)
+static void check_outage(MigrationTarget *self, int64_t *deadline_us)
 {
     LinkMainOutage outage;
 
@@ -486,7 +208,7 @@ static void check_outage(Target *self, int64_t *deadline_us)
 }
 
 /* The destination has the guest; now the source side has something to ask. */
-static bool wait_finished(Target *self, GError **error)
+static bool wait_finished(MigrationTarget *self, GError **error)
 {
     int64_t deadline_us = g_get_monotonic_time() + FINISH_MS * 1000LL;
 
@@ -507,7 +229,7 @@ static bool wait_finished(Target *self, GError **error)
            target_qemu_check_unfinished(self->qemu, self->abort_reason, error);
 }
 
-static bool follow(Target *self, GError **error)
+static bool follow(MigrationTarget *self, GError **error)
 {
     Flow flow = FLOW_RUNNING;
 
@@ -521,7 +243,7 @@ static bool follow(Target *self, GError **error)
 
 static bool run(Migration *migration, void *data, GError **error)
 {
-    Target *self = data;
+    MigrationTarget *self = data;
     GError *failure = NULL;
     ExchangeSnapshot last = { 0 };
 
@@ -546,7 +268,7 @@ static bool run(Migration *migration, void *data, GError **error)
 
 static void free_target(void *data)
 {
-    Target *self = data;
+    MigrationTarget *self = data;
 
     stream_free(self->stream);
     target_qemu_free(self->qemu);
@@ -561,7 +283,7 @@ static bool take_main_lane(Daemon *daemon, Stream **stream,
                            const LinkHello *hello, const ConfigPeer *peer,
                            GError **error)
 {
-    Target *target = g_new0(Target, 1);
+    MigrationTarget *target = g_new0(MigrationTarget, 1);
     MigrationSetup setup = {
         .daemon = daemon,
         .id = hello->migration,
