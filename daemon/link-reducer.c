@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "wire/crc32c.h"
 #include "wire/link-pack.h"
 
 /* From not at all to the strongest that still keeps up with a fast line. */
@@ -107,6 +108,7 @@ static void take_pages(LinkReducer *self, const Packet *packet, uint64_t number,
     unsigned n = packet->header.normal_pages, block;
     uint8_t *pages = link_packer_get_pages(self->packer, n,
                                            shared->setup.page_size);
+    uint32_t sums[MULTIFD_PAGES_MAX];
 
     if (!shared->history ||
         !find_block(shared, packet->header.ramblock, &block)) {
@@ -114,9 +116,10 @@ static void take_pages(LinkReducer *self, const Packet *packet, uint64_t number,
         memcpy(pages, packet->payload, packet->payload_len);
         return;
     }
+    crc32c_each_page(packet->payload, shared->setup.page_size, n, sums);
     g_mutex_lock(&shared->lock);
-    page_history_plan(shared->history, block, packet->header.offset, n, number,
-                      acked, refs);
+    page_history_plan(shared->history, block, packet->header.offset, sums, n,
+                      number, acked, refs);
     g_mutex_unlock(&shared->lock);
     page_history_apply(shared->history, refs, n, packet->payload, pages);
 }

@@ -143,6 +143,7 @@ static void add_reduction(Egress *egress, JsonObject *link)
     json_object_set_int_member(ret, "packed-bytes", counts.packed);
     json_object_set_int_member(ret, "cpu-ms", counts.pack_us / 1000);
     json_object_set_int_member(ret, "known-pages", counts.history.known);
+    json_object_set_int_member(ret, "same-pages", counts.history.same);
     json_object_set_int_member(ret, "forgotten-pages", counts.history.missed);
     json_object_set_object_member(link, "reduction", ret);
 }

@@ -174,23 +174,45 @@ uint32_t crc32c(uint32_t crc, const void *data, size_t len)
     return ~update(~crc, data, len);
 }
 
-uint32_t crc32c_pages(const uint8_t *pages, size_t page_size, size_t n_pages)
+/* As many of @n_pages as are computed at once, inverted into @sums; returns how many. */
+static size_t sum_some_pages(const uint8_t *pages, size_t page_size,
+                             size_t n_pages, uint32_t sums[PAGES_AT_ONCE])
 {
-    uint32_t crc = 0;
-    size_t i = 0;
+    memset(sums, 0xff, PAGES_AT_ONCE * sizeof(*sums));
+    if (n_pages >= PAGES_AT_ONCE) {
+        update_pages(sums, pages, page_size);
+        return PAGES_AT_ONCE;
+    }
+    sums[0] = update(sums[0], pages, page_size);
+    return 1;
+}
+
+void crc32c_each_page(const uint8_t *pages, size_t page_size, size_t n_pages,
+                      uint32_t *ret_sums)
+{
+    uint32_t sums[PAGES_AT_ONCE];
 
     choose_once();
-    while (i < n_pages) {
-        uint32_t sums[PAGES_AT_ONCE] = { ~0u, ~0u, ~0u };
-        size_t n = MIN(n_pages - i, (size_t)PAGES_AT_ONCE);
-        uint8_t word[4];
+    for (size_t i = 0; i < n_pages;) {
+        size_t n = sum_some_pages(pages + i * page_size, page_size, n_pages - i,
+                                  sums);
 
-        if (n == PAGES_AT_ONCE) {
-            update_pages(sums, pages + i * page_size, page_size);
-        } else {
-            n = 1;
-            sums[0] = update(sums[0], pages + i * page_size, page_size);
+        for (size_t j = 0; j < n; j++) {
+            ret_sums[i++] = ~sums[j];
         }
+    }
+}
+
+uint32_t crc32c_pages(const uint8_t *pages, size_t page_size, size_t n_pages)
+{
+    uint32_t sums[PAGES_AT_ONCE], crc = 0;
+    uint8_t word[4];
+
+    choose_once();
+    for (size_t i = 0; i < n_pages;) {
+        size_t n = sum_some_pages(pages + i * page_size, page_size, n_pages - i,
+                                  sums);
+
         for (size_t j = 0; j < n; j++) {
             bytes_put_be32(word, ~sums[j]);
             crc = crc32c(crc, word, sizeof(word));

@@ -20,5 +20,8 @@ uint32_t crc32c(uint32_t crc, const void *data, size_t len);
  * CRC-32Cs of each page.  Pages are independent, so several are computed at once.
  */
 uint32_t crc32c_pages(const uint8_t *pages, size_t page_size, size_t n_pages);
+/* The CRC-32C of each page by itself, into @ret_sums. */
+void crc32c_each_page(const uint8_t *pages, size_t page_size, size_t n_pages,
+                      uint32_t *ret_sums);
 
 #endif

@@ -3,8 +3,11 @@
  * wire/page-history.c - slots, and which page is worth one
  *
  * What pays is a page that is sent again and again.  While there are free slots
- * every page gets one; then only those that were sent before, at the expense of
- * one that was not wanted lately (a clock with a small count per slot).
+ * every page gets one; then a page that was sent before gets the slot of one that was
+ * not wanted for longer than it took this one to come again.  A guest's memory is
+ * sent round by round, so where more pages are written again and again than there
+ * are slots, those that have one keep it: taking turns, as the least recently used
+ * would, each would lose its slot just before it is wanted.
  */
 #include "wire/page-history.h"
 
@@ -14,8 +17,14 @@
 
 enum {
     DELTA_PERCENT = 30,     /* of a page's words may have changed; measured */
-    HEAT_MAX = 3,
     CLOCK_STEPS = 16,       /* looked at for a victim; then do without */
+    /* When a page was sent last is kept in a byte: so many steps in a round over all
+     * the guest's memory, and so many rounds until it is taken for another. */
+    ROUND_TICKS = 64,
+    TICKS = 255,
+    /* Of these bytes.  In guests of more pages some share theirs, which makes the
+     * choice a worse one, and nothing else. */
+    STAMPS_MAX = 16 * 1024 * 1024,
 };
 
 /* ---- slots ------------------------------------------------------------------- */
@@ -95,7 +104,7 @@ static int compare_slots(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Two pages of a frame with one slot would depend on their order. */
+/* What is stored into a slot that the frame names twice would depend on their order. */
 static bool check_twins(const uint32_t *refs, unsigned n, GError **error)
 {
     g_autofree uint32_t *named = g_new(uint32_t, n);
@@ -108,10 +117,11 @@ static bool check_twins(const uint32_t *refs, unsigned n, GError **error)
     }
     qsort(named, n_named, sizeof(*named), compare_slots);
     for (unsigned i = 1; i < n_named; i++) {
-        if (compare_slots(&named[i - 1], &named[i]) == 0) {
+        if (compare_slots(&named[i - 1], &named[i]) == 0 &&
+            (named[i - 1] | named[i]) & PAGE_REF_STORE) {
             g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
-                        "got history slot %u twice in one frame",
-                        named[i] & PAGE_REF_SLOT);
+                        "got history slot %u twice in a frame that stores into "
+                        "it, allowed once", named[i] & PAGE_REF_SLOT);
             return false;
         }
     }
@@ -178,8 +188,10 @@ void page_slots_store(PageSlots *self, const uint32_t *refs, unsigned n,
 
 typedef struct {
     uint64_t key;           /* the hash table's; which page */
-    uint64_t frame;         /* the last one that named it */
-    uint8_t heat;
+    uint64_t stored_by;     /* the last frame that stores into it */
+    uint64_t read_by;       /* and the last that is xored with it only, plus one */
+    uint64_t wanted;        /* when it was named last, in pages */
+    uint32_t sum;           /* of the page that is in it, or on its way */
 } Slot;
 
 struct PageHistory {
@@ -188,10 +200,32 @@ struct PageHistory {
     uint32_t n_used;        /* slots below have been given out */
     uint32_t hand;          /* of the clock */
     GHashTable *by_key;     /* Slot.key -> Slot */
-    uint64_t **seen;        /* per block: bit per page, sent before */
-    unsigned n_blocks;
+    uint32_t *by_sum;       /* by the sum's low bits: the last slot with it, plus 1 */
+    uint32_t sum_mask;
+    uint64_t now;           /* pages that were planned */
+    uint64_t tick_pages;
+    uint64_t *first;        /* of each block: its first page, counted through all */
+    uint8_t *stamps;        /* by page: the tick in which it was sent; 0: never */
+    uint64_t n_stamps;
     PageHistoryCounts counts;
 };
+
+/* Of each page of the guest: when it was sent last. */
+static void make_stamps(PageHistory *self, const RamblockTable *blocks)
+{
+    unsigned n_blocks = ramblock_table_get_count(blocks);
+    uint64_t pages = 0;
+
+    self->first = g_new0(uint64_t, n_blocks);
+    for (unsigned i = 0; i < n_blocks; i++) {
+        self->first[i] = pages;
+        pages += ramblock_table_get(blocks, i)->used_length /
+                 self->slots->page_size;
+    }
+    self->n_stamps = CLAMP(pages, 1, STAMPS_MAX);
+    self->stamps = g_new0(uint8_t, self->n_stamps);
+    self->tick_pages = pages / ROUND_TICKS + 1;
+}
 
 PageHistory *page_history_new(uint32_t n_slots, uint32_t page_size,
                               const RamblockTable *blocks)
@@ -201,13 +235,12 @@ PageHistory *page_history_new(uint32_t n_slots, uint32_t page_size,
     self->slots = page_slots_new(n_slots, page_size);
     self->book = g_new0(Slot, n_slots);
     self->by_key = g_hash_table_new(g_int64_hash, g_int64_equal);
-    self->n_blocks = ramblock_table_get_count(blocks);
-    self->seen = g_new0(uint64_t *, self->n_blocks);
-    for (unsigned i = 0; i < self->n_blocks; i++) {
-        uint64_t pages = ramblock_table_get(blocks, i)->used_length / page_size;
-
-        self->seen[i] = g_new0(uint64_t, pages / 64 + 1);
+    self->sum_mask = 1;
+    while (self->sum_mask < n_slots) {
+        self->sum_mask = self->sum_mask << 1 | 1;
     }
+    self->by_sum = g_new0(uint32_t, (gsize)self->sum_mask + 1);
+    make_stamps(self, blocks);
     return self;
 }
 
@@ -216,111 +249,147 @@ void page_history_free(PageHistory *self)
     if (!self) {
         return;
     }
-    for (unsigned i = 0; i < self->n_blocks; i++) {
-        g_free(self->seen[i]);
-    }
-    g_free(self->seen);
+    g_free(self->first);
+    g_free(self->stamps);
     g_hash_table_unref(self->by_key);
+    g_free(self->by_sum);
     g_free(self->book);
     page_slots_free(self->slots);
     g_free(self);
 }
 
-/* Was it sent before?  It is now. */
-static bool test_and_set_seen(PageHistory *self, unsigned block, uint64_t page)
+/*
+ * How many pages ago it was sent, at most; 0: never.  From now on it was just sent.
+ */
+static uint64_t renew_stamp(PageHistory *self, unsigned block, uint64_t page)
 {
-    uint64_t *word = &self->seen[block][page / 64];
-    uint64_t bit = UINT64_C(1) << page % 64;
-    bool was = *word & bit;
+    uint8_t *stamp = &self->stamps[(self->first[block] + page) % self->n_stamps];
+    unsigned now = 1 + self->now / self->tick_pages % TICKS;
+    unsigned ticks = (now + TICKS - *stamp) % TICKS + 1;
+    bool never = *stamp == 0;
 
-    *word |= bit;
-    return was;
+    *stamp = now;
+    return never ? 0 : ticks * self->tick_pages;
 }
 
-static bool is_busy(const Slot *slot, uint64_t acked)
+/* What is in it is not known to be there, or still needed. */
+static bool may_read(const Slot *slot, uint64_t acked)
 {
-    return slot->frame >= acked;
+    return slot->stored_by < acked;
 }
 
-/* Somebody's slot that can go; NULL: none is cold enough near the hand. */
-static Slot *find_victim(PageHistory *self, uint64_t acked)
+static bool may_store(const Slot *slot, uint64_t acked)
+{
+    return may_read(slot, acked) && slot->read_by <= acked;
+}
+
+/* Somebody's slot that can go: one whose page did not come again in @period pages.
+ * NULL: there is none near the hand. */
+static Slot *find_victim(PageHistory *self, uint64_t period, uint64_t acked)
 {
     for (unsigned i = 0; i < CLOCK_STEPS; i++) {
         Slot *slot = &self->book[self->hand];
 
         self->hand = (self->hand + 1) % self->slots->n_slots;
-        if (is_busy(slot, acked)) {
-            continue;
-        }
-        if (slot->heat == 0) {
+        if (may_store(slot, acked) && self->now - slot->wanted > period) {
             g_hash_table_remove(self->by_key, &slot->key);
             return slot;
         }
-        slot->heat--;
     }
     return NULL;
 }
 
-static Slot *find_room(PageHistory *self, bool sent_before, uint64_t acked)
+static Slot *find_room(PageHistory *self, uint64_t period, uint64_t acked)
 {
     if (self->n_used < self->slots->n_slots) {
         return &self->book[self->n_used++];
     }
-    return sent_before ? find_victim(self, acked) : NULL;
+    return period > 0 ? find_victim(self, period, acked) : NULL;
 }
 
-static uint32_t name_slot(PageHistory *self, Slot *slot, uint32_t flags,
-                          uint64_t frame)
+/* One that holds a page of that sum. */
+static Slot *find_same(PageHistory *self, uint32_t sum, uint64_t acked)
 {
-    slot->frame = frame;
+    uint32_t entry = self->by_sum[sum & self->sum_mask];
+    Slot *slot = entry > 0 ? &self->book[entry - 1] : NULL;
+
+    return slot && slot->sum == sum && may_read(slot, acked) ? slot : NULL;
+}
+
+static uint32_t read_slot(PageHistory *self, Slot *slot, uint64_t frame)
+{
+    slot->read_by = MAX(slot->read_by, frame + 1);
+    slot->wanted = self->now;
+    self->counts.same++;
+    return (uint32_t)(slot - self->book) | PAGE_REF_DELTA;
+}
+
+static uint32_t store_slot(PageHistory *self, Slot *slot, uint32_t sum,
+                           uint64_t frame)
+{
+    uint32_t number = slot - self->book;
+
+    slot->stored_by = frame;
+    slot->wanted = self->now;
+    slot->sum = sum;
+    self->by_sum[sum & self->sum_mask] = number + 1;
     self->counts.stored++;
-    return (uint32_t)(slot - self->book) | flags;
+    return number | PAGE_REF_STORE;
 }
 
 static uint32_t plan_page(PageHistory *self, unsigned block, uint64_t page,
-                          uint64_t frame, uint64_t acked)
+                          uint32_t sum, uint64_t frame, uint64_t acked)
 {
     uint64_t key = (uint64_t)block << 48 | page;
-    Slot *slot = g_hash_table_lookup(self->by_key, &key);
-    bool sent_before = test_and_set_seen(self, block, page);
+    Slot *own = g_hash_table_lookup(self->by_key, &key);
+    Slot *same = find_same(self, sum, acked);
+    uint64_t period = renew_stamp(self, block, page);
 
-    if (slot && is_busy(slot, acked)) {
+    if (own) {
+        own->wanted = self->now;
+    }
+    if (same) {
+        return read_slot(self, same, frame);
+    }
+    if (own && !may_store(own, acked)) {
         self->counts.busy++;
         return 0;
     }
-    if (slot) {
-        slot->heat = MIN(slot->heat + 1, HEAT_MAX);
+    if (own) {
         self->counts.known++;
-        return name_slot(self, slot, PAGE_REF_DELTA | PAGE_REF_STORE, frame);
+        return store_slot(self, own, sum, frame) | PAGE_REF_DELTA;
     }
-    self->counts.missed += sent_before;
-    slot = find_room(self, sent_before, acked);
-    if (!slot) {
+    self->counts.missed += period > 0;
+    own = find_room(self, period, acked);
+    if (!own) {
         return 0;
     }
-    slot->key = key;
-    slot->heat = sent_before;
-    g_hash_table_insert(self->by_key, &slot->key, slot);
-    return name_slot(self, slot, PAGE_REF_STORE, frame);
+    own->key = key;
+    g_hash_table_insert(self->by_key, &own->key, own);
+    return store_slot(self, own, sum, frame);
 }
 
 void page_history_plan(PageHistory *self, unsigned block,
-                       const uint64_t *offsets, unsigned n, uint64_t frame,
-                       uint64_t acked, uint32_t *refs)
+                       const uint64_t *offsets, const uint32_t *sums,
+                       unsigned n, uint64_t frame, uint64_t acked,
+                       uint32_t *refs)
 {
     for (unsigned i = 0; i < n; i++) {
         refs[i] = plan_page(self, block, offsets[i] / self->slots->page_size,
-                            frame, acked);
+                            sums[i], frame, acked);
+        self->now++;
     }
 }
 
+/* Into @out; false: not what was planned, or not worth it. */
 static bool make_delta(const PageSlots *slots, uint32_t ref,
                        const uint8_t *page, uint8_t *out)
 {
     size_t words = slots->page_size / sizeof(uint64_t);
+    size_t changed = xor_page(out, page, get_slot(slots, ref), slots->page_size);
 
-    return xor_page(out, page, get_slot(slots, ref), slots->page_size) * 100 <=
-           words * DELTA_PERCENT;
+    return ref & PAGE_REF_STORE ? changed * 100 <= words * DELTA_PERCENT
+                                : changed == 0;
 }
 
 void page_history_apply(PageHistory *self, uint32_t *refs, unsigned n,
@@ -333,7 +402,7 @@ void page_history_apply(PageHistory *self, uint32_t *refs, unsigned n,
 
         if (!(refs[i] & PAGE_REF_DELTA) ||
             !make_delta(self->slots, refs[i], page, out + i * page_size)) {
-            refs[i] &= ~(uint32_t)PAGE_REF_DELTA;
+            refs[i] = refs[i] & PAGE_REF_STORE ? refs[i] & ~PAGE_REF_DELTA : 0;
             memcpy(out + i * page_size, page, page_size);
         }
     }
