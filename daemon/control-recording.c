@@ -46,7 +46,6 @@ static bool get_from(JsonObject *args, int64_t *ret, GError **error)
 
 static JsonNode *read_to_json(const char *id, const RecorderRead *read)
 {
-    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
     JsonObject *ret = json_object_new();
     g_autofree char *text = g_base64_encode(read->data->data, read->data->len);
 
@@ -55,8 +54,7 @@ static JsonNode *read_to_json(const char *id, const RecorderRead *read)
     json_object_set_int_member(ret, "next", read->next);
     json_object_set_int_member(ret, "dropped", read->dropped);
     json_object_set_boolean_member(ret, "ended", read->ended);
-    json_node_take_object(node, ret);
-    return node;
+    return qmp_message_take_object(ret);
 }
 
 static JsonNode *do_read_recording(QmpServerSession *session, JsonObject *args,

@@ -30,22 +30,20 @@ static bool get_format(JsonObject *args, MetricsFormat *ret, GError **error)
 static JsonNode *do_query_metrics(QmpServerSession *session, JsonObject *args,
                                   gpointer data, GError **error)
 {
-    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
-    JsonObject *ret = json_object_new();
     g_autofree char *text = NULL;
     MetricsFormat format;
+    JsonObject *ret;
 
     (void)session;
-    json_node_take_object(node, ret);
     if (!get_format(args, &format, error)) {
-        json_node_unref(node);
         return NULL;
     }
+    ret = json_object_new();
     text = metrics_to_text(data, format);
     json_object_set_string_member(ret, "content-type",
                                   metrics_get_content_type(format));
     json_object_set_string_member(ret, "text", text);
-    return node;
+    return qmp_message_take_object(ret);
 }
 
 static JsonNode *do_query_history(QmpServerSession *session, JsonObject *args,
@@ -53,7 +51,6 @@ static JsonNode *do_query_history(QmpServerSession *session, JsonObject *args,
 {
     const Daemon *daemon = data;
     int64_t limit = HISTORY_LIMIT;
-    JsonNode *node;
 
     (void)session;
     if (qmp_message_get_int(args, "limit", &limit) &&
@@ -68,11 +65,9 @@ static JsonNode *do_query_history(QmpServerSession *session, JsonObject *args,
                     "no history is kept: [daemon] state-directory is not set");
         return NULL;
     }
-    node = json_node_new(JSON_NODE_ARRAY);
-    json_node_take_array(node, history_read(
+    return qmp_message_take_array(history_read(
         daemon->history, qmp_message_get_string(args, "name"),
         (unsigned)limit));
-    return node;
 }
 
 static const QmpArg metrics_args[] = { { "format", QMP_TYPE_STRING, true } };

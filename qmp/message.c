@@ -183,3 +183,19 @@ bool qmp_message_get_uint(JsonObject *object, const char *name, int64_t max,
     *ret = value;
     return true;
 }
+
+JsonNode *qmp_message_take_object(JsonObject *object)
+{
+    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
+
+    json_node_take_object(node, object);
+    return node;
+}
+
+JsonNode *qmp_message_take_array(JsonArray *array)
+{
+    JsonNode *node = json_node_new(JSON_NODE_ARRAY);
+
+    json_node_take_array(node, array);
+    return node;
+}

@@ -36,4 +36,9 @@ bool qmp_message_get_bool(JsonObject *object, const char *name, bool *ret);
 bool qmp_message_get_uint(JsonObject *object, const char *name, int64_t max,
                           int64_t *ret);
 
+/* A node that owns @object or @array: json_node_init_object() would take a
+ * reference of its own. */
+JsonNode *qmp_message_take_object(JsonObject *object);
+JsonNode *qmp_message_take_array(JsonArray *array);
+
 #endif

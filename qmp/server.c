@@ -236,14 +236,6 @@ static void on_bad_input(QmpServerSession *session, const GError *error,
 
 /* --- built-in commands --- */
 
-static JsonNode *take_object(JsonObject *object)
-{
-    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
-
-    json_node_take_object(node, object);
-    return node;
-}
-
 static JsonObject *new_version_triple(const QmpServer *self)
 {
     JsonObject *version = json_object_new();
@@ -293,7 +285,7 @@ static JsonNode *do_query_version(QmpServerSession *session, JsonObject *args,
     (void)session;
     (void)args;
     (void)error;
-    return take_object(new_version(user_data));
+    return qmp_message_take_object(new_version(user_data));
 }
 
 static JsonNode *do_query_commands(QmpServerSession *session, JsonObject *args,
@@ -301,7 +293,6 @@ static JsonNode *do_query_commands(QmpServerSession *session, JsonObject *args,
 {
     QmpServer *self = user_data;
     JsonArray *list = json_array_new();
-    JsonNode *result = json_node_new(JSON_NODE_ARRAY);
 
     (void)session;
     (void)args;
@@ -316,8 +307,7 @@ static JsonNode *do_query_commands(QmpServerSession *session, JsonObject *args,
         }
         json_array_add_object_element(list, info);
     }
-    json_node_take_array(result, list);
-    return result;
+    return qmp_message_take_array(list);
 }
 
 static JsonNode *do_query_schema(QmpServerSession *session, JsonObject *args,
