@@ -172,7 +172,7 @@ static char *format_reachable(JsonObject *peer)
 {
     const char *error = client_format_get_string(peer, "last-error");
     bool known = client_format_has(peer, "reachable");
-    JsonNode *node = json_object_get_member(peer, "reachable");
+    JsonNode *node = known ? json_object_get_member(peer, "reachable") : NULL;
 
     if (error) {
         return client_format_escape(error);
@@ -200,6 +200,35 @@ static void add_peer(GPtrArray *rows, JsonObject *peer)
     add_row(rows, cells, G_N_ELEMENTS(cells));
 }
 
+/* A line of its own for each, where there are several or one says how it leaves. */
+static void add_paths(GPtrArray *rows, JsonObject *peer)
+{
+    JsonArray *paths = client_format_get_array(peer, "paths");
+    unsigned n = client_format_get_length(paths);
+
+    for (unsigned i = 0; i < n; i++) {
+        JsonObject *path = client_format_object_at(paths, i);
+
+        if (n > 1 || client_format_has(path, "bind")) {
+            g_autofree char *address = escape_member(path, "address");
+            g_autofree char *bind = escape_member(path, "bind");
+            bool bound = client_format_has(path, "bind");
+            char *cells[] = {
+                g_strdup_printf("  path %u", i + 1),
+                g_strconcat(bound ? bind : "", bound ? "@" : "", address, NULL),
+                g_strdup(""),
+                g_strdup_printf("%" PRIu64,
+                                client_format_get_number(path, "lanes")),
+                g_strdup(""),
+                g_strdup(""),
+                format_reachable(path),
+            };
+
+            add_row(rows, cells, G_N_ELEMENTS(cells));
+        }
+    }
+}
+
 ClientSessionExit client_query_peers(ClientSession *session, char **args)
 {
     static const char *const titles[] = {
@@ -225,6 +254,7 @@ ClientSessionExit client_query_peers(ClientSession *session, char **args)
 
         if (peer) {
             add_peer(rows, peer);
+            add_paths(rows, peer);
         }
     }
     text = client_format_table(titles, rows);

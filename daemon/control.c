@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "daemon/control-migration.h"
+#include "daemon/control-peers.h"
 #include "daemon/control-recording.h"
 #include "daemon/control-service.h"
 #include "daemon/registry.h"
@@ -80,37 +81,6 @@ static JsonNode *do_query_status(QmpServerSession *session, JsonObject *args,
     return qmp_message_take_object(ret);
 }
 
-static JsonObject *peer_to_json(Control *self, const ConfigPeer *peer)
-{
-    JsonObject *object = json_object_new();
-
-    json_object_set_string_member(object, "name", peer->name);
-    if (peer->address) {
-        json_object_set_string_member(object, "address", peer->address->text);
-    }
-    if (peer->certificate_name) {
-        json_object_set_string_member(object, "certificate-name",
-                                      peer->certificate_name);
-    }
-    if (peer->fingerprint) {
-        json_object_set_string_member(object, "fingerprint",
-                                      peer->fingerprint);
-    }
-    if (peer->psk_identity) {
-        json_object_set_string_member(object, "psk-identity",
-                                      peer->psk_identity);
-    }
-    json_object_set_int_member(object, "lanes", peer->lanes);
-    json_object_set_int_member(object, "weight", peer->weight);
-    json_object_set_int_member(object, "rate", limiter_get_rate(
-        daemon_get_limiter(self->setup.daemon, peer)));
-    json_object_set_int_member(object, "migrations", registry_count_of_peer(
-        self->setup.daemon->registry, peer));
-    peer_status_add_to_json(self->setup.daemon->peer_status, peer->name,
-                            object);
-    return object;
-}
-
 static JsonNode *do_query_peers(QmpServerSession *session, JsonObject *args,
                                 gpointer data, GError **error)
 {
@@ -122,8 +92,8 @@ static JsonNode *do_query_peers(QmpServerSession *session, JsonObject *args,
     (void)args;
     (void)error;
     for (unsigned i = 0; i < peers->len; i++) {
-        json_array_add_object_element(ret, peer_to_json(
-            self, g_ptr_array_index(peers, i)));
+        json_array_add_object_element(ret, control_peers_to_json(
+            self->setup.daemon, g_ptr_array_index(peers, i)));
     }
     return qmp_message_take_array(ret);
 }

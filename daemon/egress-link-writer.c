@@ -187,6 +187,7 @@ static void lose(EgressLinkWriter *self, EgressLinkFrame *frame, GError *error)
     if (!is_stopping(self) && !is_done(self)) {
         log_info(NULL, "link to %s: bulk lane %u broke, others send what it had: "
                  "%s", self->peer, self->setup.number, error->message);
+        stream_note_broken(self->stream, error);
     }
     if (!self->setup.connect) {
         g_prefix_error(&error, "link to %s, bulk lane %u: ", self->peer,

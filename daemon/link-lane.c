@@ -344,23 +344,30 @@ static Stream *connect_stream(const ConfigPeer *peer, unsigned path,
     return stream;
 }
 
-static Stream *connect_path(const ConfigPeer *peer, unsigned path,
-                            TlsCredentials *credentials,
-                            const ConfigTimeouts *timeouts,
-                            const LinkHello *hello, GCancellable *cancellable,
-                            char **ret_daemon, GError **error)
+/* All that connecting along one path needs. */
+typedef struct {
+    const ConfigPeer *peer;
+    TlsCredentials *credentials;
+    const ConfigTimeouts *timeouts;
+    const LinkHello *hello;
+    PeerStatus *status;
+    GCancellable *cancellable;
+} Connection;
+
+static Stream *try_path(const Connection *self, unsigned path, char **ret_daemon,
+                        GError **error)
 {
-    g_autoptr(Stream) stream = connect_stream(peer, path, timeouts, cancellable,
-                                              error);
+    g_autoptr(Stream) stream = connect_stream(self->peer, path, self->timeouts,
+                                              self->cancellable, error);
     bool ok = false;
 
     if (stream) {
-        gulong id = cancellable ? g_cancellable_connect(
-            cancellable, G_CALLBACK(on_cancelled), stream, NULL) : 0;
+        gulong id = self->cancellable ? g_cancellable_connect(
+            self->cancellable, G_CALLBACK(on_cancelled), stream, NULL) : 0;
 
-        ok = introduce(stream, peer, credentials, timeouts, hello, ret_daemon,
-                       error);
-        g_cancellable_disconnect(cancellable, id);
+        ok = introduce(stream, self->peer, self->credentials, self->timeouts,
+                       self->hello, ret_daemon, error);
+        g_cancellable_disconnect(self->cancellable, id);
     }
     return ok ? g_steal_pointer(&stream) : NULL;
 }
@@ -370,6 +377,35 @@ static bool may_be_path(const GError *error)
 {
     return error->domain != QMP_ERROR &&
            !g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+}
+
+static void note_path(const Connection *self, unsigned path, Stream *stream,
+                      const GError *error)
+{
+    g_autofree char *text = link_path_to_string(self->peer, path);
+
+    if (stream) {
+        peer_status_note_lane(self->status, self->peer->name, text, stream);
+    } else if (may_be_path(error) &&
+               !g_cancellable_is_cancelled(self->cancellable)) {
+        peer_status_note_path_failed(self->status, self->peer->name, text,
+                                     error);
+    }
+}
+
+static Stream *connect_path(const Connection *self, unsigned path,
+                            char **ret_daemon, GError **error)
+{
+    g_autoptr(GError) failed = NULL;
+    Stream *stream = try_path(self, path, ret_daemon, &failed);
+
+    if (self->status) {
+        note_path(self, path, stream, failed);
+    }
+    if (!stream) {
+        g_propagate_error(error, g_steal_pointer(&failed));
+    }
+    return stream;
 }
 
 /* A path that is not the last gets its part of the time, and no more than this: with
@@ -386,21 +422,22 @@ static ConfigTimeouts get_path_timeouts(const ConfigTimeouts *all, unsigned left
 
 /* A lane's first connection: any path will do.  The error is the first path's, with
  * what the others said after it. */
-static Stream *connect_any(const ConfigPeer *peer, TlsCredentials *credentials,
-                           const ConfigTimeouts *all, const LinkHello *hello,
-                           GCancellable *cancellable, char **ret_daemon,
+static Stream *connect_any(const Connection *self, char **ret_daemon,
                            GError **error)
 {
+    const ConfigPeer *peer = self->peer;
     g_autoptr(GError) failed = NULL;
     unsigned n = link_path_get_count(peer);
 
     for (unsigned turn = 0; turn < n; turn++) {
-        ConfigTimeouts timeouts = get_path_timeouts(all, n - turn);
-        unsigned path = link_path_choose(peer, hello->lane, turn);
+        ConfigTimeouts timeouts = get_path_timeouts(self->timeouts, n - turn);
+        unsigned path = link_path_choose(peer, self->hello->lane, turn);
         g_autoptr(GError) cause = NULL;
-        Stream *stream = connect_path(peer, path, credentials, &timeouts, hello,
-                                      cancellable, ret_daemon, &cause);
+        Connection attempt = *self;
+        Stream *stream;
 
+        attempt.timeouts = &timeouts;
+        stream = connect_path(&attempt, path, ret_daemon, &cause);
         if (stream) {
             return stream;
         }
@@ -428,16 +465,18 @@ static Stream *connect_any(const ConfigPeer *peer, TlsCredentials *credentials,
 
 Stream *link_lane_connect(const ConfigPeer *peer, TlsCredentials *credentials,
                           const ConfigTimeouts *timeouts,
-                          const LinkHello *hello, GCancellable *cancellable,
-                          char **ret_daemon, GError **error)
+                          const LinkHello *hello, PeerStatus *status,
+                          GCancellable *cancellable, char **ret_daemon,
+                          GError **error)
 {
+    Connection connection = {
+        peer, credentials, timeouts, hello, status, cancellable,
+    };
     Stream *stream = hello->generation == 0
-        ? connect_any(peer, credentials, timeouts, hello, cancellable,
-                      ret_daemon, error)
-        : connect_path(peer, link_path_choose(peer, hello->lane,
-                                              hello->generation),
-                       credentials, timeouts, hello, cancellable, ret_daemon,
-                       error);
+        ? connect_any(&connection, ret_daemon, error)
+        : connect_path(&connection, link_path_choose(peer, hello->lane,
+                                                     hello->generation),
+                       ret_daemon, error);
 
     if (!stream) {
         g_prefix_error(error, "link to %s, %s lane %u: ", peer->name,

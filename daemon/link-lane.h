@@ -12,6 +12,7 @@
 #include <json-glib/json-glib.h>
 #include "daemon/config.h"
 #include "daemon/limiter.h"
+#include "daemon/peer-status.h"
 #include "daemon/stream.h"
 #include "wire/link-frame.h"
 
@@ -35,11 +36,13 @@ typedef struct {
  * be NULL): the name the peer gives itself; g_free().  A refusal by the peer is
  * an error with its text.  On a lane's first connection (generation 0)
  * every path is tried in turn; later ones try one, by their generation.
+ * @status (may be NULL) is told what became of each path; the stream ends before it.
  */
 Stream *link_lane_connect(const ConfigPeer *peer, TlsCredentials *credentials,
                           const ConfigTimeouts *timeouts,
-                          const LinkHello *hello, GCancellable *cancellable,
-                          char **ret_daemon, GError **error)
+                          const LinkHello *hello, PeerStatus *status,
+                          GCancellable *cancellable, char **ret_daemon,
+                          GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
 /* From the beginning of an attempt to connect anew to that of the next, after

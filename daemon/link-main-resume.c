@@ -326,6 +326,7 @@ bool link_main_resume(LinkMain *self, GError *error)
         link_main_fail(self, error);
         return false;
     }
+    stream_note_broken(self->stream, error);
     if (self->outage_handler) {
         self->outage_handler(error, 0, self->data);
     }

@@ -40,15 +40,27 @@ const Address *link_path_get_address(const ConfigPeer *peer, unsigned path)
     return other ? other->address : peer->address;
 }
 
+const char *link_path_get_bind(const ConfigPeer *peer, unsigned path)
+{
+    const AddressPath *other = get_path(peer, path);
+
+    return other && other->bind ? other->bind : peer->bind;
+}
+
+char *link_path_to_string(const ConfigPeer *peer, unsigned path)
+{
+    const char *bind = link_path_get_bind(peer, path);
+
+    return g_strconcat(bind ? bind : "", bind ? "@" : "",
+                       link_path_get_address(peer, path)->text, NULL);
+}
+
 int link_path_connect(const ConfigPeer *peer, unsigned path, unsigned timeout_ms,
                       GCancellable *cancellable, GError **error)
 {
-    const AddressPath *other = get_path(peer, path);
     AddressRoute route = get_route(peer);
 
-    if (other && other->bind) {
-        route.bind = other->bind;
-    }
+    route.bind = link_path_get_bind(peer, path);
     return address_connect_by(link_path_get_address(peer, path), &route,
                               timeout_ms, cancellable, error);
 }

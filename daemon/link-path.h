@@ -17,6 +17,10 @@ unsigned link_path_get_count(const ConfigPeer *peer);
 unsigned link_path_choose(const ConfigPeer *peer, unsigned lane, unsigned turn);
 /* Lent. */
 const Address *link_path_get_address(const ConfigPeer *peer, unsigned path);
+/* The local address or interface that it leaves from; NULL: any.  Lent. */
+const char *link_path_get_bind(const ConfigPeer *peer, unsigned path);
+/* What tells it from the peer's other paths; g_free(). */
+char *link_path_to_string(const ConfigPeer *peer, unsigned path);
 
 /* A TCP connection to @peer; as address_connect_by(). */
 int link_path_connect(const ConfigPeer *peer, unsigned path, unsigned timeout_ms,

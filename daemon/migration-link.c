@@ -91,7 +91,8 @@ static Stream *connect_lane(Migration *self, LinkHello hello,
     g_strlcpy(hello.daemon, self->config->name, sizeof(hello.daemon));
     g_strlcpy(hello.migration, self->id, sizeof(hello.migration));
     return link_lane_connect(self->peer, credentials, timeouts, &hello,
-                             cancellable, NULL, error);
+                             self->daemon->peer_status, cancellable, NULL,
+                             error);
 }
 
 /* Of the attempts at one path every fourth; generations count from 1. */

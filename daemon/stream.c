@@ -18,6 +18,8 @@ struct Stream {
     StreamSocket socket;
     StreamTls *tls;         /* set once, before the threads start */
     int got_end;            /* atomic; the reader saw the end of the stream */
+    StreamEndHandler end_handler;   /* NULL: none, or it was called */
+    void *end_data;
 };
 
 G_DEFINE_QUARK(stream-error-quark, stream_error)
@@ -35,8 +37,26 @@ void stream_free(Stream *self)
     if (self) {
         stream_tls_free(self->tls);
         stream_socket_clear(&self->socket);
+        stream_note_broken(self, NULL);
         g_free(self);
     }
+}
+
+void stream_note_broken(Stream *self, const GError *error)
+{
+    StreamEndHandler handler = self->end_handler;
+
+    self->end_handler = NULL;
+    if (handler) {
+        handler(error, self->end_data);
+    }
+}
+
+void stream_set_end_handler(Stream *self, StreamEndHandler handler, void *data)
+{
+    g_assert(!self->end_handler);
+    self->end_handler = handler;
+    self->end_data = data;
 }
 
 bool stream_start_tls(Stream *self, TlsCredentials *credentials, bool server,

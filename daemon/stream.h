@@ -38,6 +38,12 @@ Stream *stream_new(int fd, const char *peer);
 /* Closes without further ado (no close_notify).  NULL is fine. */
 void stream_free(Stream *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Stream, stream_free)
+/* @handler is called once: when the stream is said to be broken, or else when it is
+ * freed (@broken is NULL then).  To be set before there is a second thread. */
+typedef void (*StreamEndHandler)(const GError *broken, void *data);
+void stream_set_end_handler(Stream *self, StreamEndHandler handler, void *data);
+/* By its owner, in the thread that would free it. */
+void stream_note_broken(Stream *self, const GError *error);
 
 /* Handshake and check of the peer, within @timeout_ms. */
 bool stream_start_tls(Stream *self, TlsCredentials *credentials, bool server,

@@ -13,7 +13,7 @@ _multiferry_commands() {
 }
 
 _multiferry_peers() {
-    timeout 1 "$@" peers 2>/dev/null | awk 'NR > 1 { print $1 }'
+    timeout 1 "$@" peers 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print $1 }'
 }
 
 # Ids and names of migrations.

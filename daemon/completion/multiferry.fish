@@ -34,7 +34,7 @@ function __multiferry_options
 end
 
 function __multiferry_peers
-    timeout 1 multiferry peers 2>/dev/null | awk 'NR > 1 { print $1 }'
+    timeout 1 multiferry peers 2>/dev/null | awk 'NR > 1 && /^[^ ]/ { print $1 }'
 end
 
 function __multiferry_migrations

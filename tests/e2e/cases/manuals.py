@@ -17,7 +17,8 @@ from harness.howto import HowTo
 QMP_TYPES = {'str': 'string', 'int': 'integer', 'bool': 'boolean', 'number': 'number',
              'any': 'value'}
 # Where answers are made; those of query-version and its like are QEMU's.
-ANSWERS = ('daemon/control.c', 'daemon/control-migration.c', 'daemon/peer-status.c', 'daemon/migration-json.c',
+ANSWERS = ('daemon/control.c', 'daemon/control-migration.c', 'daemon/control-peers.c',
+           'daemon/peer-status.c', 'daemon/migration-json.c',
            'daemon/traffic-json.c', 'daemon/control-recording.c', 'daemon/control-service.c', 'daemon/history.c')
 MEMBER = re.compile(r'json_object_set_(?:\w+_)?member\(\s*\w+,\s*([^,;]+),')
 

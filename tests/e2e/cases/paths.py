@@ -100,6 +100,43 @@ def dead_at_start(t, path):
     check(sum(lane['resumes'] for lane in final['channels-out']) == 0, 'lanes broke')
 
 
+def paths_of(daemon):
+    """What query-peers says of the paths to the only peer."""
+    paths = daemon.qmp.cmd('query-peers')[0]['paths']
+    daemon.t.log('paths: %s' % paths)
+    return paths
+
+
+@case('e2e/paths/query-peers', needs=['daemon', 'certtool'])
+def query_peers(t):
+    """Which way the lanes go, and what was wrong with the other: for all to see."""
+    scene = TwoPaths(t)
+    up = paths_of(scene.dc1)
+    check([p['address'] for p in up] == [r.address for r in scene.relays], 'got %s' % up)
+    check([p['lanes'] for p in up] == [3, 2], 'got %s, expected 3 and 2 lanes' % up)
+    check(all(p['reachable'] and 'last-contact-ms' in p for p in up), 'got %s' % up)
+    scene.relays[1].refuse = True
+    scene.relays[1].cut(reset=True)
+    wait_for(lambda: [p['lanes'] for p in paths_of(scene.dc1)] == [5, 0], 'all lanes on path 1', 40)
+    down = paths_of(scene.dc1)[1]
+    check(down['reachable'] is False and scene.relays[1].address in down['last-error'],
+          'got %s' % down)
+    lines = scene.sites.client.run('peers')[1].splitlines()
+    check(re.match(r'  path 1 +%s +5 +reachable' % scene.relays[0].address, lines[2]), lines)
+    check(scene.relays[1].address in lines[3] and 'path 2' in lines[3], lines)
+    scene.assert_arrived()
+    check([p['lanes'] for p in paths_of(scene.dc1)] == [0, 0], 'lanes after the end')
+
+
+@case('e2e/paths/query-peers-bound', needs=['daemon', 'certtool'])
+def query_peers_bound(t):
+    """A path that nothing is known of says nothing but where it goes, and from where."""
+    sites = Sites(t, dc1={'peer dc2': {'bind': '127.0.0.77', 'paths': 'lo@127.0.0.1:2'}})
+    first, second = paths_of(sites.dc1)
+    check(first['bind'] == '127.0.0.77' and first['lanes'] == 0, 'got %s' % first)
+    check(second == {'address': 'tcp:127.0.0.1:2', 'bind': 'lo', 'lanes': 0}, 'got %s' % second)
+
+
 @case('e2e/paths/all-dead', needs=['daemon', 'certtool'])
 def all_dead(t):
     """What was wrong with each is said."""

@@ -255,7 +255,7 @@ static Stream *connect_lane(Fixture *self, unsigned lane, char **ret_daemon,
     };
 
     return link_lane_connect(&self->us, self->credentials, &timeouts, &hello,
-                             NULL, ret_daemon, error);
+                             NULL, NULL, ret_daemon, error);
 }
 
 static void test_known_peer(void)
@@ -413,7 +413,7 @@ static void test_connect_is_cancelled(void)
     fixture_open(&self, &timeouts);
     thread = g_thread_new("cancel", cancel_thread, cancellable);
     g_assert_null(link_lane_connect(&peer, self.credentials, &timeouts, &hello,
-                                    cancellable, NULL, &error));
+                                    NULL, cancellable, NULL, &error));
     g_thread_join(thread);
     link_fixture_assert_contains(error->message, "link to dc2, main lane 0: ");
     address_free(peer.address);
