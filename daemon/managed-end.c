@@ -147,6 +147,7 @@ void managed_end_give_up(ManagedDriver *self, GError **error)
     Migration *migration = self->migration;
     const QemuMigrateStatus *status = NULL;
     int64_t deadline_us = g_get_monotonic_time() + SETTLE_MS * 1000LL;
+    bool in_halves;
 
     if (migration_is_cancelled(migration)) {
         g_clear_error(error);
@@ -157,8 +158,8 @@ void managed_end_give_up(ManagedDriver *self, GError **error)
         g_set_error_literal(error, MIGRATION_ERROR, MIGRATION_ERROR_CANCELLED,
                             self->cancel_reason);
     }
-    migration_explain_postcopy(migration, error);
-    migration_link_abort(migration, *error);
+    in_halves = migration_explain_postcopy(migration, error);
+    migration_link_abort(migration, *error, in_halves);
     migration_tear_down(migration);
     if (self->client && self->migrate_given) {
         do {

@@ -231,26 +231,40 @@ static void append_recovery(const Migration *self, GString *text)
                                  : "where the near end of this tunnel listens");
 }
 
-void migration_explain_postcopy(Migration *self, GError **error)
+static void append_halves(const Migration *self, GError *error)
 {
-    ExchangeSnapshot now = { 0 };
-    GString *text;
+    GString *text = g_string_new(error->message);
 
-    if (self->exchange) {
-        exchange_get_snapshot(self->exchange, &now);
-    }
-    /* Once is enough: over a link the peer may have said it. */
-    if (!now.postcopy || now.shut || strstr((*error)->message, "two halves")) {
-        return;
-    }
-    text = g_string_new((*error)->message);
     g_string_append(text, ". The guest is in two halves, one at each end: if "
                     "QMP `query-migrate` says postcopy-paused at both, ");
     append_recovery(self, text);
     g_string_append(text, "; if the source QEMU runs it, it has stayed there, "
-                    "and the destination is to be ended");
-    g_free((*error)->message);
-    (*error)->message = g_string_free(text, FALSE);
+                    "and the destination is to be ended; if the source says "
+                    "cancelled, as 7.2 does after a `migrate_cancel` in "
+                    "postcopy, nothing recovers it");
+    g_free(error->message);
+    error->message = g_string_free(text, FALSE);
+}
+
+bool migration_explain_postcopy(Migration *self, GError **error)
+{
+    ExchangeSnapshot now = { 0 };
+
+    /* Once is enough: over a link the peer may have said it. */
+    if (g_error_matches(*error, MIGRATION_ERROR, MIGRATION_ERROR_IN_HALVES)) {
+        return true;
+    }
+    if (self->exchange) {
+        exchange_get_snapshot(self->exchange, &now);
+    }
+    if (!now.postcopy || now.shut) {
+        return false;
+    }
+    append_halves(self, *error);
+    if ((*error)->domain == MIGRATION_ERROR) {
+        (*error)->code = MIGRATION_ERROR_IN_HALVES;
+    }
+    return true;
 }
 
 void migration_begin_flow(Migration *self)

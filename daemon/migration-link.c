@@ -439,7 +439,7 @@ uint64_t migration_queue_memory(Migration *self)
 
 /* ---- abort ---------------------------------------------------------------------------- */
 
-void migration_link_abort(Migration *self, const GError *reason)
+void migration_link_abort(Migration *self, const GError *reason, bool in_halves)
 {
     JsonObject *data;
 
@@ -450,6 +450,7 @@ void migration_link_abort(Migration *self, const GError *reason)
     json_object_set_string_member(data, "reason", reason->message);
     json_object_set_boolean_member(data, "cancelled", g_error_matches(
         reason, MIGRATION_ERROR, MIGRATION_ERROR_CANCELLED));
+    json_object_set_boolean_member(data, "in-halves", in_halves);
     link_main_send_event(self->link, "abort", data);
 }
 
@@ -459,12 +460,15 @@ GError *migration_link_abort_error(Migration *self, JsonObject *event)
     const char *text = data ? qmp_message_get_string(data, "reason") : NULL;
     g_autofree char *reason = ramblock_name_escape(
         text ? text : "it gave no reason", text ? MIN(strlen(text), 1000) : 17);
-    bool cancelled = false;
+    bool cancelled = false, in_halves = false;
 
     if (data) {
         qmp_message_get_bool(data, "cancelled", &cancelled);
+        qmp_message_get_bool(data, "in-halves", &in_halves);
     }
-    return g_error_new(MIGRATION_ERROR, cancelled ? MIGRATION_ERROR_CANCELLED
-                                                  : MIGRATION_ERROR_FAILED,
+    return g_error_new(MIGRATION_ERROR,
+                       in_halves ? MIGRATION_ERROR_IN_HALVES
+                       : cancelled ? MIGRATION_ERROR_CANCELLED
+                                   : MIGRATION_ERROR_FAILED,
                        "peer %s: %s", self->peer->name, reason);
 }

@@ -65,8 +65,8 @@ JsonObject *migration_link_ask(Migration *self, const char *name,
 /* Destination side: take over an accepted main lane. */
 void migration_link_take_main(Migration *self, Stream *stream);
 
-/* Tell the peer why it is over. */
-void migration_link_abort(Migration *self, const GError *reason);
+/* Tell the peer why it is over; @in_halves as migration_explain_postcopy() says. */
+void migration_link_abort(Migration *self, const GError *reason, bool in_halves);
 /* The reason in the peer's `abort` event as an error. */
 GError *migration_link_abort_error(Migration *self, JsonObject *event);
 

@@ -21,6 +21,8 @@ typedef enum {
     MIGRATION_ERROR_FAILED,
     MIGRATION_ERROR_CANCELLED,
     MIGRATION_ERROR_REFUSED,    /* before anything was touched */
+    MIGRATION_ERROR_IN_HALVES,  /* in postcopy; the message says what to do.  Even
+                                   if it was cancelled: that gives no guest back */
 } MigrationError;
 
 GQuark migration_error_quark(void);
@@ -184,8 +186,9 @@ Flow migration_judge_flow(Migration *self, GError **error);
  */
 Flow migration_follow(Migration *self, const Message *message, GError **error);
 
-/* It failed while the guest was at both ends: *@error also says how to recover it. */
-void migration_explain_postcopy(Migration *self, GError **error);
+/* If it failed while the guest was at both ends, *@error also says how to recover it,
+ * here or already as it came from the peer; true then. */
+bool migration_explain_postcopy(Migration *self, GError **error);
 
 /* After FLOW_TAKEN_OVER: wait until the source has closed its main channel, so
  * that closing ours takes nothing back. */

@@ -246,6 +246,7 @@ static bool run(Migration *migration, void *data, GError **error)
     MigrationTarget *self = data;
     GError *failure = NULL;
     ExchangeSnapshot last = { 0 };
+    bool in_halves;
 
     self->migration = migration;
     migration_link_take_main(migration, g_steal_pointer(&self->stream));
@@ -253,8 +254,8 @@ static bool run(Migration *migration, void *data, GError **error)
         if (migration->exchange) {
             exchange_get_snapshot(migration->exchange, &last);
         }
-        migration_explain_postcopy(migration, &failure);
-        migration_link_abort(migration, failure);
+        in_halves = migration_explain_postcopy(migration, &failure);
+        migration_link_abort(migration, failure, in_halves);
         migration_tear_down(migration);
         if (self->qemu) {
             target_qemu_give_up(self->qemu, last.main_out > 0,

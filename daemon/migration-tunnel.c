@@ -109,15 +109,15 @@ static bool run(Migration *self, void *data, GError **error)
 {
     const ConfigTunnel *tunnel = data;
     GError *failure = NULL;
-    bool ok;
+    bool ok, in_halves;
 
     ok = tunnel->connect
          ? migration_tunnel_connect(self, tunnel, self->limiter, &failure)
          : open_link(self, tunnel, &failure);
     ok = ok && follow(self, &failure);
     if (!ok) {
-        migration_explain_postcopy(self, &failure);
-        migration_link_abort(self, failure);
+        in_halves = migration_explain_postcopy(self, &failure);
+        migration_link_abort(self, failure, in_halves);
         g_propagate_error(error, failure);
         return false;
     }

@@ -188,6 +188,8 @@ def check_told(way):
         text = broken[-1]['error']
         check('two halves' in text and 'migrate-recover' in text and 'resume' in text,
               '%s: says %r' % (daemon.name, text))
+        check(text.count('two halves') == 1, '%s: says it more than once: %r' % (daemon.name, text))
+        check('says cancelled' in text and 'nothing recovers it' in text, '%s: says %r' % (daemon.name, text))
 
 
 def broken(preempt, how):
