@@ -192,6 +192,16 @@ bool exchange_wait_settle_needed(Exchange *self)
     return needed;
 }
 
+bool exchange_is_settled(Exchange *self)
+{
+    bool settled;
+
+    g_mutex_lock(&self->lock);
+    settled = self->settled || self->mode == EXCHANGE_MAIN_ONLY;
+    g_mutex_unlock(&self->lock);
+    return settled;
+}
+
 /* ---- inbound --------------------------------------------------------------- */
 
 static GQueue *queue_of(Exchange *self, uint64_t epoch)

@@ -17,6 +17,7 @@
 enum {
     MAIN_BUFFER = 256 * 1024,
     SETTLE_MS = 1000,       /* for connections still in their first bytes */
+    CONNECTING_MS = 500,    /* for a source to get up all of its own */
 };
 
 typedef struct {
@@ -30,7 +31,7 @@ typedef struct {
     bool closed;
     GPtrArray *streams;     /* owned */
     GPtrArray *threads;
-    bool has_main;
+    int64_t main_us;        /* when main came; 0: not yet */
 } IngressQemu;
 
 typedef struct {
@@ -149,12 +150,12 @@ static bool take_main(IngressQemu *self, const Arrival *arrival, GError **error)
 {
     Channel *reader;
 
-    if (self->has_main) {
+    if (self->main_us > 0) {
         g_set_error(error, WIRE_ERROR, WIRE_ERROR_PROTOCOL,
                     "got a second main channel while a migration is running");
         return false;
     }
-    self->has_main = true;
+    self->main_us = g_get_monotonic_time();
     reader = new_channel(self, arrival->stream);
     memcpy(reader->start, arrival->start, sizeof(reader->start));
     /* If one cannot be had the migration has failed, and ends the other. */
@@ -218,10 +219,33 @@ bool ingress_qemu_take(Ingress *ingress, Arrival *arrival, GError **error)
 
 /* ---- life ------------------------------------------------------------------- */
 
+/*
+ * A source begins to connect its channels when it has its main one.  QEMU 7.2 ends
+ * by an assertion, and the guest with it, if it loses main while one of them is
+ * under way (yank_register_function in util/yank.c: the instance is gone already).
+ * So one that is refused early keeps main a moment longer; its guest runs.
+ */
+static void let_source_connect(IngressQemu *self)
+{
+    int64_t left_us;
+
+    if (exchange_is_settled(self->exchange)) {
+        return;
+    }
+    g_mutex_lock(&self->lock);
+    left_us = self->main_us > 0 ? self->main_us + CONNECTING_MS * 1000 -
+                                  g_get_monotonic_time() : 0;
+    g_mutex_unlock(&self->lock);
+    if (left_us > 0) {
+        g_usleep(left_us);
+    }
+}
+
 static void shutdown_ingress(Ingress *ingress)
 {
     IngressQemu *self = (IngressQemu *)ingress;
 
+    let_source_connect(self);
     ingress_preempt_shutdown(self->preempt);
     g_mutex_lock(&self->lock);
     self->closed = true;

@@ -10,7 +10,7 @@ import time
 from harness import Qemu, case, check, wait_for
 from harness.certs import Authority
 from harness.daemon import Daemon, free_port
-from harness.liar import (ACK, EPOCH_END, HEADER, MAIN, PAGES, PING, RETURN, SHUT_0,
+from harness.liar import (ACK, CONTROL, EPOCH_END, HEADER, MAIN, PAGES, PING, RETURN, SHUT_0,
                           LiarDestination, LiarSource)
 
 NEEDS = ['daemon', 'certtool']
@@ -38,8 +38,14 @@ def drip(lane):
 
 
 def flood(lane):
-    for _ in range(2000):
-        lane.send_control({'event': 'nothing', 'data': {'x': 'y' * 1000}})
+    """Far more at a time than whoever has to answer is given the time to."""
+    text = b'{"event":"nothing"}'
+    try:
+        for first in range(lane.control_out, 100000, 1000):
+            lane.send_raw(b''.join(HEADER.pack(CONTROL, 0, 0, len(text), i, 0, 0, 0) + text
+                                   for i in range(first, first + 1000)))
+    except OSError:
+        pass
 
 
 ANSWERS = [

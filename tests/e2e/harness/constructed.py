@@ -214,7 +214,9 @@ class Dest(RawDest):
         if zero_pages_written:
             want = [(x[0], 'page', x[2], x[3], bytes(self.capture.page))
                     if x[1] == 'zero' else x for x in want]
-        wait_for(self.done.is_set, self._progress, timeout, every=0.05)
+        # Behind the last SYNC come pages too, which SHUT does not wait for.
+        wait_for(lambda: self.done.is_set() and len(self.got()) >= len(want), self._progress,
+                 timeout, every=0.05)
         check(not self.errors, '; '.join(self.errors))
         check(bytes(self.main) == self.capture.main_bytes, 'main channel was altered')
         check(sorted(self.channels) == list(range(self.n_channels)), 'got channels %s'

@@ -117,7 +117,7 @@ class Process:
             return
         p = subprocess.run(['gdb', '-p', str(self.pid), '-batch', '-ex', 'thread apply all bt 12'],
                            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
-        with open(self.path('stacks.log'), 'w') as f:
+        with open(os.path.join(self.dir, 'stacks.log'), 'w') as f:
             f.writelines(line + '\n' for line in p.stdout.splitlines() if line[:1] in '#T')
 
     def diagnosis(self):
