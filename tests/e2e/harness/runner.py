@@ -90,6 +90,8 @@ class Running:
 
     def _child(self, options, pipe):
         try:
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
             log = os.open(self.dir + '/case.log', os.O_WRONLY | os.O_CREAT)
             os.dup2(log, 1)
             os.dup2(log, 2)
@@ -168,6 +170,8 @@ def print_table(rows, path):
 def run(cases, options, jobs=1, keep=False, table=None):
     """Run all, at most so many at a time; returns the exit status."""
     become_subreaper()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)   # nothing of ours outlives us
     # Under /tmp by intention: the path of a unix socket has 107 bytes.
     base = tempfile.mkdtemp(prefix='mf-e2e-', dir='/tmp')
     counts, rows = {'ok': 0, 'FAIL': 0, 'SKIP': 0}, []
