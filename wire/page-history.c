@@ -200,7 +200,7 @@ struct PageHistory {
     uint32_t n_used;        /* slots below have been given out */
     uint32_t hand;          /* of the clock */
     GHashTable *by_key;     /* Slot.key -> Slot */
-    uint32_t *by_sum;       /* by the sum's low bits: the last slot with it, plus 1 */
+    uint32_t *by_sum;       /* by the sum's low bits: the first slot with it, plus 1 */
     uint32_t sum_mask;
     uint64_t now;           /* pages that were planned */
     uint64_t tick_pages;
@@ -307,13 +307,13 @@ static Slot *find_room(PageHistory *self, uint64_t period, uint64_t acked)
     return period > 0 ? find_victim(self, period, acked) : NULL;
 }
 
-/* One that holds a page of that sum. */
-static Slot *find_same(PageHistory *self, uint32_t sum, uint64_t acked)
+/* The first that got a page of that sum, if it still holds it. */
+static Slot *find_same(PageHistory *self, uint32_t sum)
 {
     uint32_t entry = self->by_sum[sum & self->sum_mask];
     Slot *slot = entry > 0 ? &self->book[entry - 1] : NULL;
 
-    return slot && slot->sum == sum && may_read(slot, acked) ? slot : NULL;
+    return slot && slot->sum == sum ? slot : NULL;
 }
 
 static uint32_t read_slot(PageHistory *self, Slot *slot, uint64_t frame)
@@ -329,10 +329,13 @@ static uint32_t store_slot(PageHistory *self, Slot *slot, uint32_t sum,
 {
     uint32_t number = slot - self->book;
 
+    /* The first one stays: it is known to be there before any other. */
+    if (!find_same(self, sum)) {
+        self->by_sum[sum & self->sum_mask] = number + 1;
+    }
     slot->stored_by = frame;
     slot->wanted = self->now;
     slot->sum = sum;
-    self->by_sum[sum & self->sum_mask] = number + 1;
     self->counts.stored++;
     return number | PAGE_REF_STORE;
 }
@@ -342,16 +345,17 @@ static uint32_t plan_page(PageHistory *self, unsigned block, uint64_t page,
 {
     uint64_t key = (uint64_t)block << 48 | page;
     Slot *own = g_hash_table_lookup(self->by_key, &key);
-    Slot *same = find_same(self, sum, acked);
+    Slot *same = find_same(self, sum);
     uint64_t period = renew_stamp(self, block, page);
 
     if (own) {
         own->wanted = self->now;
     }
-    if (same) {
+    if (same && may_read(same, acked)) {
         return read_slot(self, same, frame);
     }
-    if (own && !may_store(own, acked)) {
+    /* It is not known to be there yet, but need not be there twice. */
+    if (own ? !may_store(own, acked) : same != NULL) {
         self->counts.busy++;
         return 0;
     }

@@ -254,6 +254,26 @@ static void test_keeps_what_a_frame_under_way_needs(void)
     g_assert_cmpuint(plan(history, 7, 13, 8, 8), ==, PAGE_REF_DELTA);
 }
 
+/* However fast it comes again, the first one is used as soon as it is there. */
+static void test_same_page_often(void)
+{
+    g_autoptr(RamblockTable) blocks = make_blocks();
+    g_autoptr(PageHistory) history = page_history_new(8, PAGE, blocks);
+    PageHistoryCounts counts;
+
+    g_assert_cmpuint(plan(history, 0, 10, 0, 0), ==, PAGE_REF_STORE);
+    for (uint64_t frame = 1; frame < 5; frame++) {
+        g_assert_cmpuint(plan(history, frame, 10, frame, 0), ==, 0);
+    }
+    for (uint64_t frame = 5; frame < 30; frame++) {
+        g_assert_cmpuint(plan(history, frame, 10, frame, frame - 4), ==,
+                         PAGE_REF_DELTA);
+    }
+    page_history_get_counts(history, &counts);
+    g_assert_cmpuint(counts.used, ==, 1);
+    g_assert_cmpuint(counts.same, ==, 25);
+}
+
 /* What is sent once only does not push out what is sent again and again. */
 static void test_keeps_what_is_hot(void)
 {
@@ -475,6 +495,7 @@ int main(int argc, char **argv)
     ADD("waits-for-the-acknowledgement", test_waits_for_the_acknowledgement);
     ADD("keeps-what-a-frame-under-way-needs",
         test_keeps_what_a_frame_under_way_needs);
+    ADD("same-page-often", test_same_page_often);
     ADD("keeps-what-is-hot", test_keeps_what_is_hot);
     ADD("does-not-take-turns", test_does_not_take_turns);
     ADD("learns-what-is-hot", test_learns_what_is_hot);
