@@ -66,7 +66,7 @@ FUZZERS     := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz-*.c))
 REPLAYS     := $(addprefix $B/tests/fuzz/replay-,$(FUZZERS))
 
 .PHONY: all help clean install deb demo check check-unit check-fuzz check-e2e \
-        check-versions check-scripts check-tsan fuzz bench bench-wan setup test-tools
+        check-versions check-scripts check-tsan fuzz bench bench-wan bench-reduce setup test-tools
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -83,6 +83,7 @@ help:
 	 'make check-versions  the e2e matrix on every QEMU version at hand' \
 	 'make bench        relay cost beside haproxy, socat and stunnel' \
 	 'make bench-wan    migrations over an emulated WAN beside QEMU alone; needs root; W=--quick' \
+	 'make bench-reduce what is left of a guest'"'"'s memory by several ways to pack it, and by ours' \
 	 'make fuzz F=fuzz-multifd [SECONDS=60]  run one libFuzzer target (clang)' \
 	 'make deb          a Debian package in $B/deb/' \
 	 'make install      PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)' \

@@ -29,6 +29,10 @@ $B/tests/bench/%: tests/bench/%.c
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) -std=gnu11 -D_GNU_SOURCE -I. $(WARN) $(CFLAGS) -o $@ $< -pthread
 
+# What our own modules make of it, too.
+$B/tests/bench/reduce: $B/tests/bench/reduce.o $(WIRE_OBJS)
+	$(link)
+
 test-tools: $(GUEST) $B/tests/net/wanem
 
 # ---- make check ----------------------------------------------------------
@@ -89,6 +93,11 @@ bench: setup-bench
 bench-wan: setup-bench-wan
 	$Q$(MAKE) --no-print-directory -j$$(nproc) all test-tools
 	$Qtests/bench/wan --build $B $W
+
+# W: options of tests/bench/ideal, such as W='--dumps FIRST SECOND'.
+bench-reduce: setup-demo
+	$Q$(MAKE) --no-print-directory -j$$(nproc) $B/tests/bench/reduce $(GUEST)
+	$Qtests/bench/ideal --build $B $W
 
 # ---- libFuzzer -----------------------------------------------------------
 
