@@ -250,7 +250,11 @@ static bool check_still_waiting(TargetQemu *self, GError **error)
     return true;
 }
 
-/* It notices that its connection has gone a moment after we know of it. */
+/*
+ * It notices that its connection has gone a moment after we know of it.  A QEMU says
+ * in words alone why it refuses, so any refusal is taken for that; trying again does
+ * no harm.
+ */
 static bool let_listen_again(TargetQemu *self, GError **error)
 {
     int64_t deadline_us = g_get_monotonic_time() + PAUSED_MS * 1000LL;
@@ -271,7 +275,6 @@ static bool let_listen_again(TargetQemu *self, GError **error)
         }
         g_usleep(POLL_MS * 10 * 1000);
     } while (g_error_matches(failure, QMP_ERROR, QMP_ERROR_COMMAND) &&
-             strstr(failure->message, "paused") &&
              g_get_monotonic_time() < deadline_us);
     g_propagate_error(error, g_steal_pointer(&failure));
     return false;
