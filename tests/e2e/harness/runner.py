@@ -118,6 +118,8 @@ class Running:
         else:
             data = os.read(self.pipe, 65536)
             result = json.loads(data) if data else ['FAIL', 'its process died', []]
+            if not data:
+                os.killpg(self.pid, signal.SIGKILL)     # with all that it has started
         os.waitpid(self.pid, 0)
         os.close(self.pipe)
         return (*result, time.monotonic() - self.started)
