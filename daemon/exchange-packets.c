@@ -216,12 +216,6 @@ static GQueue *queue_of(Exchange *self, uint64_t epoch)
     return queue;
 }
 
-static void hold(Exchange *self, uint64_t footprint)
-{
-    self->stats.held += footprint;
-    self->stats.held_peak = MAX(self->stats.held_peak, self->stats.held);
-}
-
 static void enqueue(Exchange *self, uint64_t epoch, Packet *packet)
 {
     self->stats.packets++;
@@ -239,66 +233,6 @@ static void count_in(Exchange *self, unsigned id, const Packet *packet)
 {
     self->stats.in[id].packets++;
     self->stats.in[id].bytes += packet->payload_len;
-}
-
-bool exchange_reserve(Exchange *self, unsigned in, uint64_t footprint)
-{
-    bool ok;
-
-    g_mutex_lock(&self->lock);
-    while (!exchange_is_over(self) &&
-           !epoch_barrier_in_may_push(&self->barrier, in)) {
-        g_cond_wait(&self->barrier_moved, &self->lock);
-    }
-    /* One packet always fits, however small the share. */
-    while (!exchange_is_over(self) && self->stats.held > 0 &&
-           self->stats.held + footprint > self->queue) {
-        g_cond_wait(&self->space, &self->lock);
-    }
-    ok = !exchange_is_over(self);
-    if (ok) {
-        hold(self, footprint);
-    }
-    g_mutex_unlock(&self->lock);
-    return ok;
-}
-
-void exchange_set_queue(Exchange *self, uint64_t bytes)
-{
-    g_mutex_lock(&self->lock);
-    self->queue = MIN(bytes, self->memory);
-    g_cond_broadcast(&self->space);
-    g_mutex_unlock(&self->lock);
-}
-
-void exchange_release(Exchange *self, uint64_t footprint)
-{
-    g_mutex_lock(&self->lock);
-    self->stats.held -= footprint;
-    g_cond_broadcast(&self->space);
-    g_mutex_unlock(&self->lock);
-}
-
-bool exchange_charge(Exchange *self, uint64_t bytes, const char *what)
-{
-    uint64_t room;
-    bool ok;
-
-    g_mutex_lock(&self->lock);
-    room = self->share - MIN(self->share, self->stats.charged + self->memory);
-    ok = bytes <= room;
-    if (ok) {
-        self->stats.charged += bytes;
-    }
-    g_mutex_unlock(&self->lock);
-    if (!ok) {
-        exchange_fail(self, g_error_new(
-            WIRE_ERROR, WIRE_ERROR_UNSUPPORTED,
-            "%s: needs %" G_GUINT64_FORMAT " bytes, allowed are %"
-            G_GUINT64_FORMAT " of the migration's share ([daemon] "
-            "migration-memory)", what, bytes, room));
-    }
-    return ok;
 }
 
 bool exchange_push(Exchange *self, unsigned in, Packet *packet)
@@ -428,7 +362,7 @@ bool exchange_push_epoch(Exchange *self, uint64_t epoch, Packet *packet)
         if (packet->in_channel < MULTIFD_CHANNELS_MAX) {
             count_in(self, packet->in_channel, packet);
         }
-        hold(self, packet_get_footprint(packet));
+        exchange_hold_locked(self, packet_get_footprint(packet));
         enqueue(self, epoch, g_steal_pointer(&packet));
     }
     g_mutex_unlock(&self->lock);
@@ -504,11 +438,9 @@ void exchange_done(Exchange *self, unsigned out, Packet *packet)
     packet_free(packet);
     traffic_touch(self->traffic, TRAFFIC_LAST_PACKET_OUT);
     g_mutex_lock(&self->lock);
-    self->stats.held -= footprint;
     self->stats.out[out].packets++;
     self->stats.out[out].bytes += payload_len;
-    /* Waiting pushes differ in size: wake all, there are few. */
-    g_cond_broadcast(&self->space);
+    exchange_unhold_locked(self, footprint);
     g_mutex_unlock(&self->lock);
 }
 
@@ -544,7 +476,7 @@ void exchange_synced(Exchange *self, unsigned out)
     wake_markers(self, open);
     if (epoch_barrier_synced_out(&self->barrier) != synced) {
         g_cond_broadcast(&self->barrier_moved);
-        g_cond_broadcast(&self->space);     /* see wait_all_sent() */
+        g_cond_broadcast(&self->sent);
     }
     g_mutex_unlock(&self->lock);
 }

@@ -24,12 +24,13 @@ struct Exchange {
                                    traffic and recorder are taken under it */
     GCond state;                /* mode, settled, geometry, ramblocks */
     GCond barrier_moved;        /* an epoch closed: inbound may go on */
-    GCond space;                /* packets were freed */
+    GCond sent;                 /* a SYNC was written, or nothing is held any more */
     GCond work;                 /* something to take for an outbound channel */
     GCond main_data, main_space, return_data, return_space;
     GCond preempt_data, preempt_space;
 
     uint64_t queue;             /* of memory, what is used now */
+    GQueue waiters;             /* for memory; exchange-memory.c's */
     GError *error;              /* sticky */
     bool closed;                /* sticky */
     bool rejected;
@@ -86,6 +87,11 @@ void exchange_try_close_locked(Exchange *self);
 
 /* The stream shows that every channel must have connected by now. */
 bool exchange_is_settle_due(const Exchange *self);
+/* Bytes of packets; what is not held any more goes to those who wait. */
+void exchange_hold_locked(Exchange *self, uint64_t footprint);
+void exchange_unhold_locked(Exchange *self, uint64_t footprint);
+void exchange_wake_waiters_locked(Exchange *self);
+
 /* No packet is held, and every SYNC that may be written is. */
 bool exchange_is_all_sent(const Exchange *self);
 /* SYNCs by which the markers up to that number may go. */

@@ -23,7 +23,7 @@ static void wait_all_sent(Exchange *self)
     int64_t deadline_us = g_get_monotonic_time() + SENT_WAIT_US;
 
     while (!exchange_is_over(self) && !exchange_is_all_sent(self) &&
-           g_cond_wait_until(&self->space, &self->lock, deadline_us)) {
+           g_cond_wait_until(&self->sent, &self->lock, deadline_us)) {
     }
 }
 

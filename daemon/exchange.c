@@ -33,7 +33,7 @@ Exchange *exchange_new(const ExchangeSetup *setup)
     g_mutex_init(&self->lock);
     g_cond_init(&self->state);
     g_cond_init(&self->barrier_moved);
-    g_cond_init(&self->space);
+    g_cond_init(&self->sent);
     g_cond_init(&self->work);
     g_cond_init(&self->main_data);
     g_cond_init(&self->main_space);
@@ -43,6 +43,7 @@ Exchange *exchange_new(const ExchangeSetup *setup)
     g_cond_init(&self->preempt_space);
 
     epoch_barrier_init(&self->barrier);
+    g_queue_init(&self->waiters);
     self->queues = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free,
                                          free_queue);
     self->main = main_stream_new();
@@ -74,7 +75,7 @@ void exchange_free(Exchange *self)
     g_cond_clear(&self->main_space);
     g_cond_clear(&self->main_data);
     g_cond_clear(&self->work);
-    g_cond_clear(&self->space);
+    g_cond_clear(&self->sent);
     g_cond_clear(&self->barrier_moved);
     g_cond_clear(&self->state);
     g_mutex_clear(&self->lock);
@@ -105,7 +106,8 @@ static void wake_everyone(Exchange *self)
 {
     g_cond_broadcast(&self->state);
     g_cond_broadcast(&self->barrier_moved);
-    g_cond_broadcast(&self->space);
+    exchange_wake_waiters_locked(self);
+    g_cond_broadcast(&self->sent);
     g_cond_broadcast(&self->work);
     g_cond_broadcast(&self->main_data);
     g_cond_broadcast(&self->main_space);

@@ -386,6 +386,51 @@ static void test_one_packet_always_fits(void)
     fixture_free(self);
 }
 
+enum { PUSHERS = 8, PUSHES = 200 };
+
+typedef struct {
+    Fixture *fixture;
+    unsigned in;
+} Pusher;
+
+static void *push_mixed_sizes(void *data)
+{
+    const Pusher *self = data;
+
+    for (unsigned i = 0; i < PUSHES; i++) {
+        g_assert_true(push(self->fixture, self->in,
+                           4096 << ((i + self->in) % 5), i));
+    }
+    return NULL;
+}
+
+/* Only who can go on is woken: one that is forgotten waits for ever. */
+static void test_everybody_gets_memory(void)
+{
+    Fixture *self = fixture_with_channels(PUSHERS, 1,
+                                          packet_footprint(64 * 1024));
+    GThread *threads[PUSHERS];
+    Pusher pushers[PUSHERS];
+    Packet *packet;
+    uint64_t epoch;
+
+    for (unsigned i = 0; i < PUSHERS; i++) {
+        pushers[i] = (Pusher) { self, i };
+        threads[i] = g_thread_new("in", push_mixed_sizes, &pushers[i]);
+    }
+    for (unsigned i = 0; i < PUSHERS * PUSHES; i++) {
+        g_assert_cmpint(exchange_take(self->exchange, 0, &packet, &epoch), ==,
+                        EXCHANGE_PACKET);
+        exchange_done(self->exchange, 0, packet);
+    }
+    for (unsigned i = 0; i < PUSHERS; i++) {
+        g_thread_join(threads[i]);
+    }
+    g_assert_cmpuint(look(self).held, ==, 0);
+    g_assert_cmpuint(look(self).held_peak, <=, packet_footprint(64 * 1024));
+    fixture_free(self);
+}
+
 /* The SYNC that others wait for must not be behind memory that they hold. */
 static void test_sync_does_not_wait_for_memory(void)
 {
@@ -881,6 +926,7 @@ int main(int argc, char **argv)
     ADD("memory/push-beyond-the-share-waits",
         test_push_beyond_the_share_waits);
     ADD("memory/one-packet-always-fits", test_one_packet_always_fits);
+    ADD("memory/everybody-gets-some", test_everybody_gets_memory);
     ADD("memory/sync-does-not-wait-for-memory",
         test_sync_does_not_wait_for_memory);
     ADD("join/stranger-before-settle-fails", test_stranger_before_settle_fails);
