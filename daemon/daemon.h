@@ -12,15 +12,19 @@
 #include "daemon/credentials.h"
 #include "daemon/history.h"
 #include "daemon/limiter.h"
+#include "daemon/link-instance.h"
 #include "daemon/peer-status.h"
 
 typedef struct Registry Registry;
+typedef struct LastWords LastWords;
 
 typedef struct {
     const Config *config;
     Credentials *credentials;
     Registry *registry;
     PeerStatus *peer_status;
+    LastWords *last_words;
+    LinkInstance instance;          /* of this life of the daemon */
     History *history;               /* NULL: none is kept */
     int64_t start_us;               /* real time */
     Limiter *limiter;               /* the root: all WAN legs together */

@@ -179,6 +179,26 @@ static bool get_resume(JsonObject *object, LinkHello *ret, GError **error)
     return true;
 }
 
+/* The last word of a migration whose abort could not be said in time. */
+static bool get_abort(JsonObject *object, LinkHello *ret, GError **error)
+{
+    JsonObject *abort = qmp_message_get_object(object, "abort");
+    const char *reason = abort ? qmp_message_get_string(abort, "reason") : NULL;
+
+    if (!json_object_has_member(object, "abort")) {
+        return true;
+    }
+    if (!reason || strlen(reason) > LINK_REASON_MAX || !ret->resume ||
+        ret->role != LINK_ROLE_MAIN ||
+        !qmp_message_get_bool(abort, "cancelled", &ret->cancelled)) {
+        return refuse_member("abort", "of a main lane that resumes, with a "
+                             "'reason' of up to 400 bytes and 'cancelled'", error);
+    }
+    g_strlcpy(ret->reason, reason, sizeof(ret->reason));
+    ret->abort = true;
+    return true;
+}
+
 bool link_lane_read_hello(Stream *stream, LinkHello *ret, GError **error)
 {
     g_autoptr(JsonObject) object = read_hello(stream, error);
@@ -189,7 +209,11 @@ bool link_lane_read_hello(Stream *stream, LinkHello *ret, GError **error)
         !get_role(object, &hello.role, error) ||
         !get_migration(object, hello.migration, error) ||
         !get_lane(object, hello.role, &hello.lane, error) ||
-        !get_resume(object, &hello, error)) {
+        !get_resume(object, &hello, error) ||
+        !get_abort(object, &hello, error) ||
+        !link_instance_read(object, "instance", hello.instance, error) ||
+        !link_instance_read(object, "expected-instance", hello.expected,
+                            error)) {
         return false;
     }
     /* A newer peer speaks what we speak, and our answer says what that is. */
@@ -198,12 +222,14 @@ bool link_lane_read_hello(Stream *stream, LinkHello *ret, GError **error)
     return true;
 }
 
-bool link_lane_accept(Stream *stream, const char *daemon_name, GError **error)
+bool link_lane_accept(Stream *stream, const char *daemon_name,
+                      const LinkInstance instance, GError **error)
 {
     g_autoptr(JsonObject) object = json_object_new();
 
     json_object_set_int_member(object, "version", LINK_VERSION);
     json_object_set_string_member(object, "daemon", daemon_name);
+    link_instance_add(object, "instance", instance);
     if (!write_hello(stream, object, error)) {
         return false;
     }
@@ -245,11 +271,11 @@ bool link_lane_is_unknown(const GError *error)
            qmp_error_get_class(error) == QMP_CLASS_DEVICE_NOT_FOUND;
 }
 
-static bool check_answer(JsonObject *object, char **ret_daemon, GError **error)
+static bool check_answer(JsonObject *object, LinkAnswer *ret_answer, GError **error)
 {
     JsonObject *refusal = qmp_message_get_object(object, "error");
+    LinkAnswer said = { 0 };
     unsigned version;
-    char daemon[64];
 
     if (refusal) {
         g_propagate_prefixed_error(error, link_lane_json_to_error(refusal),
@@ -257,7 +283,8 @@ static bool check_answer(JsonObject *object, char **ret_daemon, GError **error)
         return false;
     }
     if (!get_version(object, &version, error) ||
-        !get_daemon(object, daemon, error)) {
+        !get_daemon(object, said.daemon, error) ||
+        !link_instance_read(object, "instance", said.instance, error)) {
         return false;
     }
     if (version != LINK_VERSION) {
@@ -266,17 +293,24 @@ static bool check_answer(JsonObject *object, char **ret_daemon, GError **error)
                     LINK_VERSION);
         return false;
     }
-    if (ret_daemon) {
-        *ret_daemon = g_strdup(daemon);
+    if (ret_answer) {
+        *ret_answer = said;
     }
     return true;
 }
 
-static bool exchange_hellos(Stream *stream, const LinkHello *hello,
-                            char **ret_daemon, GError **error)
+static void add_abort(JsonObject *object, const LinkHello *hello)
 {
-    g_autoptr(JsonObject) object = json_object_new();
-    g_autoptr(JsonObject) answer = NULL;
+    JsonObject *abort = json_object_new();
+
+    json_object_set_string_member(abort, "reason", hello->reason);
+    json_object_set_boolean_member(abort, "cancelled", hello->cancelled);
+    json_object_set_object_member(object, "abort", abort);
+}
+
+static JsonObject *describe_hello(const LinkHello *hello)
+{
+    JsonObject *object = json_object_new();
 
     json_object_set_int_member(object, "version", LINK_VERSION);
     json_object_set_string_member(object, "daemon", hello->daemon);
@@ -290,11 +324,25 @@ static bool exchange_hellos(Stream *stream, const LinkHello *hello,
     if (hello->generation > 0) {
         json_object_set_int_member(object, "generation", hello->generation);
     }
+    link_instance_add(object, "instance", hello->instance);
+    link_instance_add(object, "expected-instance", hello->expected);
+    if (hello->abort) {
+        add_abort(object, hello);
+    }
+    return object;
+}
+
+static bool exchange_hellos(Stream *stream, const LinkHello *hello,
+                            LinkAnswer *ret_answer, GError **error)
+{
+    g_autoptr(JsonObject) object = describe_hello(hello);
+    g_autoptr(JsonObject) answer = NULL;
+
     if (!write_hello(stream, object, error)) {
         return false;
     }
     answer = read_hello(stream, error);
-    return answer && check_answer(answer, ret_daemon, error);
+    return answer && check_answer(answer, ret_answer, error);
 }
 
 /* ---- connecting -------------------------------------------------------------- */
@@ -307,7 +355,7 @@ static void on_cancelled(GCancellable *cancellable G_GNUC_UNUSED, void *stream)
 static bool introduce(Stream *stream, const ConfigPeer *peer,
                       TlsCredentials *credentials,
                       const ConfigTimeouts *timeouts, const LinkHello *hello,
-                      char **ret_daemon, GError **error)
+                      LinkAnswer *ret_answer, GError **error)
 {
     TlsPeerRules rules = {
         .alpn = LINK_ALPN,
@@ -319,7 +367,7 @@ static bool introduce(Stream *stream, const ConfigPeer *peer,
     stream_set_timeouts(stream, timeouts->handshake_ms, timeouts->handshake_ms);
     if (!stream_start_tls(stream, credentials, false, &rules,
                           timeouts->handshake_ms, error) ||
-        !exchange_hellos(stream, hello, ret_daemon, error)) {
+        !exchange_hellos(stream, hello, ret_answer, error)) {
         return false;
     }
     stream_set_timeouts(stream, 0, 0);
@@ -354,7 +402,7 @@ typedef struct {
     GCancellable *cancellable;
 } Connection;
 
-static Stream *try_path(const Connection *self, unsigned path, char **ret_daemon,
+static Stream *try_path(const Connection *self, unsigned path, LinkAnswer *ret_answer,
                         GError **error)
 {
     g_autoptr(Stream) stream = connect_stream(self->peer, path, self->timeouts,
@@ -366,7 +414,7 @@ static Stream *try_path(const Connection *self, unsigned path, char **ret_daemon
             self->cancellable, G_CALLBACK(on_cancelled), stream, NULL) : 0;
 
         ok = introduce(stream, self->peer, self->credentials, self->timeouts,
-                       self->hello, ret_daemon, error);
+                       self->hello, ret_answer, error);
         g_cancellable_disconnect(self->cancellable, id);
     }
     return ok ? g_steal_pointer(&stream) : NULL;
@@ -394,10 +442,10 @@ static void note_path(const Connection *self, unsigned path, Stream *stream,
 }
 
 static Stream *connect_path(const Connection *self, unsigned path,
-                            char **ret_daemon, GError **error)
+                            LinkAnswer *ret_answer, GError **error)
 {
     g_autoptr(GError) failed = NULL;
-    Stream *stream = try_path(self, path, ret_daemon, &failed);
+    Stream *stream = try_path(self, path, ret_answer, &failed);
 
     if (self->status) {
         note_path(self, path, stream, failed);
@@ -422,7 +470,7 @@ static ConfigTimeouts get_path_timeouts(const ConfigTimeouts *all, unsigned left
 
 /* A lane's first connection: any path will do.  The error is the first path's, with
  * what the others said after it. */
-static Stream *connect_any(const Connection *self, char **ret_daemon,
+static Stream *connect_any(const Connection *self, LinkAnswer *ret_answer,
                            GError **error)
 {
     const ConfigPeer *peer = self->peer;
@@ -437,7 +485,7 @@ static Stream *connect_any(const Connection *self, char **ret_daemon,
         Stream *stream;
 
         attempt.timeouts = &timeouts;
-        stream = connect_path(&attempt, path, ret_daemon, &cause);
+        stream = connect_path(&attempt, path, ret_answer, &cause);
         if (stream) {
             return stream;
         }
@@ -466,17 +514,17 @@ static Stream *connect_any(const Connection *self, char **ret_daemon,
 Stream *link_lane_connect(const ConfigPeer *peer, TlsCredentials *credentials,
                           const ConfigTimeouts *timeouts,
                           const LinkHello *hello, PeerStatus *status,
-                          GCancellable *cancellable, char **ret_daemon,
+                          GCancellable *cancellable, LinkAnswer *ret_answer,
                           GError **error)
 {
     Connection connection = {
         peer, credentials, timeouts, hello, status, cancellable,
     };
     Stream *stream = hello->generation == 0
-        ? connect_any(&connection, ret_daemon, error)
+        ? connect_any(&connection, ret_answer, error)
         : connect_path(&connection, link_path_choose(peer, hello->lane,
                                                      hello->generation),
-                       ret_daemon, error);
+                       ret_answer, error);
 
     if (!stream) {
         g_prefix_error(error, "link to %s, %s lane %u: ", peer->name,

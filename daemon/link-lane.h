@@ -12,11 +12,13 @@
 #include <json-glib/json-glib.h>
 #include "daemon/config.h"
 #include "daemon/limiter.h"
+#include "daemon/link-instance.h"
 #include "daemon/peer-status.h"
 #include "daemon/stream.h"
 #include "wire/link-frame.h"
 
 #define LINK_MIGRATION_ID_LEN 32    /* hex digits */
+#define LINK_REASON_MAX 400         /* bytes; in JSON six times that, at worst */
 
 typedef enum { LINK_ROLE_MAIN, LINK_ROLE_BULK } LinkRole;
 
@@ -29,19 +31,30 @@ typedef struct {
     unsigned lane;          /* 0 to 63; 0 for the main lane */
     bool resume;            /* of a main lane: the migration goes on with it */
     unsigned generation;    /* of the lane: above that of the one it replaces */
+    LinkInstance instance;  /* of the daemon that says this */
+    LinkInstance expected;  /* of the one that it began the migration with */
+    bool abort;             /* of a main lane that resumes: only to say that ... */
+    bool cancelled;         /* ... the migration is over, by request or not, ... */
+    char reason[LINK_REASON_MAX + 1];   /* ... and why */
 } LinkHello;
 
+/* What the accepting end answers. */
+typedef struct {
+    char daemon[64];
+    LinkInstance instance;
+} LinkAnswer;
+
 /*
- * Connect to @peer, TLS with its rules, hello, and the answer.  @ret_daemon (may
- * be NULL): the name the peer gives itself; g_free().  A refusal by the peer is
- * an error with its text.  On a lane's first connection (generation 0)
- * every path is tried in turn; later ones try one, by their generation.
+ * Connect to @peer, TLS with its rules, hello, and the answer (@ret_answer may be
+ * NULL).  A refusal by the peer is an error with its text.  On a lane's first
+ * connection (generation 0) every path is tried in turn; later ones try one, by
+ * their generation.
  * @status (may be NULL) is told what became of each path; the stream ends before it.
  */
 Stream *link_lane_connect(const ConfigPeer *peer, TlsCredentials *credentials,
                           const ConfigTimeouts *timeouts,
                           const LinkHello *hello, PeerStatus *status,
-                          GCancellable *cancellable, char **ret_daemon,
+                          GCancellable *cancellable, LinkAnswer *ret_answer,
                           GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
@@ -52,7 +65,8 @@ int64_t link_lane_get_retry_us(unsigned attempt);
 /* The accepting end, after TLS: read and check the hello; then answer it. */
 bool link_lane_read_hello(Stream *stream, LinkHello *ret, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
-bool link_lane_accept(Stream *stream, const char *daemon_name, GError **error)
+bool link_lane_accept(Stream *stream, const char *daemon_name,
+                      const LinkInstance instance, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 void link_lane_refuse(Stream *stream, const GError *reason);
 /* For a refusal that link_lane_is_unknown() tells at the other end. */

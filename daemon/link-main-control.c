@@ -156,8 +156,11 @@ void link_main_say_end(LinkMain *self)
 {
     static const char text[] = "{\"event\": \"end\"}";
 
-    if (self->exchange && self->budget_ms > 0 &&
-        !queue_locked(self, g_bytes_new_static(text, strlen(text)))) {
+    if (!self->exchange || self->budget_ms == 0) {
+        return;
+    }
+    self->end_said = queue_locked(self, g_bytes_new_static(text, strlen(text)));
+    if (!self->end_said) {
         log_debug(NULL, "link to %s: no room to say that it ends", self->peer);
     }
 }

@@ -90,6 +90,7 @@ struct LinkMain {
     uint64_t control_acked;     /* number of the first of them */
     uint64_t control_next;      /* of the next to be written */
     bool writing_control;
+    bool end_said;              /* the last of them is `end` */
     bool pong_wanted;
     uint64_t pong;
     bool ack_wanted;

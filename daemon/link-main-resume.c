@@ -74,14 +74,57 @@ bool link_main_has_unsent(LinkMain *self)
     return unsent;
 }
 
-/* ---- handing one in --------------------------------------------------------------- */
-
 /* With the lock held. */
 static bool outlives_connection(const LinkMain *self)
 {
     return self->exchange && self->budget_ms > 0 && !self->peer_ended &&
            (self->source_side ? self->connect != NULL : self->heard);
 }
+
+/* ---- what is known from elsewhere -------------------------------------------------- */
+
+void link_main_give_up(LinkMain *self, GError *error)
+{
+    link_main_fail(self, error);
+}
+
+void link_main_break(LinkMain *self, GError *error)
+{
+    bool breaks;
+
+    g_mutex_lock(&self->lock);
+    breaks = self->up && !link_main_is_over(self) && outlives_connection(self);
+    if (breaks) {
+        link_main_mark_down(self, error);
+    }
+    g_mutex_unlock(&self->lock);
+    if (!breaks) {
+        g_error_free(error);
+    }
+}
+
+bool link_main_is_heard(LinkMain *self)
+{
+    bool heard;
+
+    g_mutex_lock(&self->lock);
+    heard = self->control.length <= self->end_said || self->peer_ended ||
+            !self->exchange;
+    g_mutex_unlock(&self->lock);
+    return heard;
+}
+
+unsigned link_main_get_generation(LinkMain *self)
+{
+    unsigned generation;
+
+    g_mutex_lock(&self->lock);
+    generation = self->generation;
+    g_mutex_unlock(&self->lock);
+    return generation;
+}
+
+/* ---- handing one in --------------------------------------------------------------- */
 
 static bool check_take(const LinkMain *self, unsigned generation, GError **error)
 {

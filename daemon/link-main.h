@@ -103,6 +103,18 @@ bool link_main_take(LinkMain *self, Stream *stream, unsigned generation,
 bool link_main_check_take(LinkMain *self, unsigned generation, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
+/* The peer has let go of the migration, as is known from elsewhere: the lane ends, and
+ * waits for no connection.  Takes @error.  Any thread. */
+void link_main_give_up(LinkMain *self, GError *error);
+/* The connection is to be given up for another, as if it had broken, if the lane is to
+ * outlive it.  Takes @error.  Any thread. */
+void link_main_break(LinkMain *self, GError *error);
+/* Whether the peer has heard all that was said in control messages; true too where it
+ * would not wait for more.  Of a lane that was shut. */
+bool link_main_is_heard(LinkMain *self);
+/* Of the newest connection that was tried. */
+unsigned link_main_get_generation(LinkMain *self);
+
 typedef struct {
     bool down;
     unsigned down_ms;           /* so far */

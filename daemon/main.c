@@ -13,10 +13,11 @@
 
 #include "daemon/control.h"
 #include "daemon/expiry.h"
+#include "daemon/last-words.h"
 #include "daemon/link-path.h"
 #include "daemon/link-server.h"
 #include "daemon/log.h"
-#include "daemon/migration-target.h"
+#include "daemon/migration-contact.h"
 #include "daemon/rate-clock.h"
 #include "daemon/registry.h"
 #include "daemon/service.h"
@@ -127,6 +128,8 @@ static void make_daemon(Service *self)
     daemon->credentials = credentials_new();
     daemon->registry = registry_new(self->config);
     daemon->peer_status = peer_status_new();
+    daemon->last_words = last_words_new(daemon);
+    link_instance_make(daemon->instance);
     daemon->start_us = g_get_real_time();
     daemon->limiter = limiter_new(NULL, self->config->rate, 1);
     daemon->peer_limiters = g_hash_table_new_full(
@@ -166,7 +169,7 @@ static TlsCredentials *get_link_credentials(void *data)
 static bool take_lane(Stream **stream, const LinkHello *hello,
                       const ConfigPeer *peer, void *data, GError **error)
 {
-    return migration_target_take_lane(data, stream, hello, peer, error);
+    return migration_contact_take_lane(data, stream, hello, peer, error);
 }
 
 static bool start_link(Service *self, GError **error)
@@ -398,6 +401,7 @@ static void stop(Service *self)
         g_ptr_array_unref(self->tunnels);
     }
     registry_join(self->daemon.registry);
+    last_words_free(self->daemon.last_words);
     drain_free(self->drain);
     send_last_events();     /* to nobody any more: frees them */
     rate_clock_free(self->rate_clock);

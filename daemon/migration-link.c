@@ -2,8 +2,10 @@
 #include "daemon/migration-link.h"
 
 #include "daemon/egress-link.h"
+#include "daemon/last-words.h"
 #include "daemon/link-lane.h"
 #include "daemon/link-path.h"
+#include "daemon/migration-contact.h"
 #include "daemon/migration-outage.h"
 #include "qmp/message.h"
 #include "wire/link-pack.h"
@@ -76,10 +78,20 @@ static void post_control(JsonObject *object, void *data)
 
 /* ---- lanes ------------------------------------------------------------------------------ */
 
-/* @hello's daemon and migration are filled in. */
+/* Who says it, and of what. */
+static void introduce(const Migration *self, LinkHello *hello)
+{
+    hello->version = LINK_VERSION;
+    g_strlcpy(hello->daemon, self->config->name, sizeof(hello->daemon));
+    g_strlcpy(hello->migration, self->id, sizeof(hello->migration));
+    memcpy(hello->instance, self->daemon->instance, sizeof(LinkInstance));
+    memcpy(hello->expected, self->far.instance, sizeof(LinkInstance));
+}
+
 static Stream *connect_lane(Migration *self, LinkHello hello,
                             const ConfigTimeouts *timeouts,
-                            GCancellable *cancellable, GError **error)
+                            GCancellable *cancellable, LinkAnswer *ret_answer,
+                            GError **error)
 {
     g_autoptr(TlsCredentials) credentials =
         daemon_get_link_credentials(self->daemon, error);
@@ -87,12 +99,10 @@ static Stream *connect_lane(Migration *self, LinkHello hello,
     if (!credentials) {
         return NULL;
     }
-    hello.version = LINK_VERSION;
-    g_strlcpy(hello.daemon, self->config->name, sizeof(hello.daemon));
-    g_strlcpy(hello.migration, self->id, sizeof(hello.migration));
+    introduce(self, &hello);
     return link_lane_connect(self->peer, credentials, timeouts, &hello,
-                             self->daemon->peer_status, cancellable, NULL,
-                             error);
+                             self->daemon->peer_status, cancellable,
+                             ret_answer, error);
 }
 
 /* Of the attempts at one path every fourth; generations count from 1. */
@@ -126,9 +136,11 @@ static Stream *reconnect_main(unsigned generation, unsigned timeout_ms,
     LinkHello hello = { .role = LINK_ROLE_MAIN, .resume = true,
                         .generation = generation };
 
-    return connect_lane(self, hello, &timeouts, cancellable, error);
+    return connect_lane(self, hello, &timeouts, cancellable, NULL, error);
 }
 
+/* A peer that does not know the migration any more says so to the main lane too, and
+ * there it counts. */
 static Stream *reconnect_bulk(unsigned lane, unsigned generation,
                               GCancellable *cancellable, void *data,
                               GError **error)
@@ -137,8 +149,19 @@ static Stream *reconnect_bulk(unsigned lane, unsigned generation,
     ConfigTimeouts timeouts = get_retry_timeouts(self, generation, RETRY_LONG_MS);
     LinkHello hello = { .role = LINK_ROLE_BULK, .lane = lane,
                         .generation = generation };
+    g_autoptr(GError) cause = NULL;
+    Stream *stream = connect_lane(self, hello, &timeouts, cancellable, NULL,
+                                  &cause);
 
-    return connect_lane(self, hello, &timeouts, cancellable, error);
+    if (!stream && link_lane_is_unknown(cause)) {
+        link_main_break(self->link, g_error_new(
+            STREAM_ERROR, STREAM_ERROR_IO, "the peer says on another lane: %s",
+            cause->message));
+    }
+    if (!stream) {
+        g_propagate_error(error, g_steal_pointer(&cause));
+    }
+    return stream;
 }
 
 static void make_main(Migration *self, Stream *stream, bool source_side)
@@ -177,7 +200,8 @@ static void *connect_thread(void *data)
 
     self->stream = connect_lane(self->migration, hello,
                                 &self->migration->config->timeouts,
-                                self->migration->cancellable, &self->error);
+                                self->migration->cancellable, NULL,
+                                &self->error);
     return NULL;
 }
 
@@ -338,7 +362,7 @@ bool migration_link_prepare(Migration *self, unsigned lanes,
     own = get_own_packing(self);
     migration_link_tell_packing(&own, arguments);
     stream = connect_lane(self, hello, &self->config->timeouts,
-                          self->cancellable, error);
+                          self->cancellable, &self->far, error);
     if (!stream) {
         json_object_unref(arguments);
         g_prefix_error(error, "peer %s: ", self->peer->name);
@@ -347,6 +371,9 @@ bool migration_link_prepare(Migration *self, unsigned lanes,
         return false;
     }
     peer_status_note_reached(self->daemon->peer_status, self->peer->name);
+    migration_contact_note(self->daemon, self->peer, self->far.daemon,
+                           self->far.instance);
+    last_words_say_now(self->daemon->last_words, self->peer);
     make_main(self, stream, true);
     answer = request(self, "prepare", arguments, self->cancellable, error);
     if (!answer || !read_grant(self, answer, ret, error)) {
@@ -439,6 +466,20 @@ uint64_t migration_queue_memory(Migration *self)
 
 /* ---- abort ---------------------------------------------------------------------------- */
 
+static JsonObject *describe_abort(const char *reason, bool cancelled)
+{
+    JsonObject *data = json_object_new();
+
+    json_object_set_string_member(data, "reason", reason);
+    json_object_set_boolean_member(data, "cancelled", cancelled);
+    return data;
+}
+
+static bool is_cancel(const GError *reason)
+{
+    return g_error_matches(reason, MIGRATION_ERROR, MIGRATION_ERROR_CANCELLED);
+}
+
 void migration_link_abort(Migration *self, const GError *reason, bool in_halves)
 {
     JsonObject *data;
@@ -446,12 +487,67 @@ void migration_link_abort(Migration *self, const GError *reason, bool in_halves)
     if (!self->link) {
         return;
     }
-    data = json_object_new();
-    json_object_set_string_member(data, "reason", reason->message);
-    json_object_set_boolean_member(data, "cancelled", g_error_matches(
-        reason, MIGRATION_ERROR, MIGRATION_ERROR_CANCELLED));
+    g_clear_error(&self->said);
+    self->said = g_error_copy(reason);
+    data = describe_abort(reason->message, is_cancel(reason));
     json_object_set_boolean_member(data, "in-halves", in_halves);
     link_main_send_event(self->link, "abort", data);
+}
+
+/* As much of it as there is room for, in whole characters. */
+static void copy_text(char *ret, size_t size, const char *text)
+{
+    g_autofree char *valid = g_utf8_make_valid(text, -1);
+    const char *end;
+
+    g_strlcpy(ret, valid, size);
+    g_utf8_validate(ret, -1, &end);
+    ret[end - ret] = '\0';
+}
+
+void migration_link_leave_word(Migration *self)
+{
+    LastWord word = {
+        .peer = self->peer,
+        .hello = { .role = LINK_ROLE_MAIN, .resume = true, .abort = true },
+        .budget_ms = migration_outage_get_far_budget(self),
+    };
+
+    if (self->role != MIGRATION_SOURCE || !self->said ||
+        link_main_is_heard(self->link)) {
+        return;
+    }
+    introduce(self, &word.hello);
+    word.hello.generation = link_main_get_generation(self->link) + 1;
+    word.hello.cancelled = is_cancel(self->said);
+    copy_text(word.hello.reason, sizeof(word.hello.reason), self->said->message);
+    last_words_add(self->daemon->last_words, &word);
+}
+
+void migration_link_end(Migration *self, const char *reason, bool cancelled)
+{
+    JsonObject *event = json_object_new();
+
+    json_object_set_string_member(event, "event", "abort");
+    json_object_set_object_member(event, "data",
+                                  describe_abort(reason, cancelled));
+    post_control(event, self);
+    g_mutex_lock(&self->lock);
+    if (self->link) {
+        link_main_give_up(self->link, g_error_new(
+            MIGRATION_ERROR, MIGRATION_ERROR_FAILED, "%s", reason));
+    }
+    g_mutex_unlock(&self->lock);
+}
+
+void migration_link_break(Migration *self, const char *reason)
+{
+    g_mutex_lock(&self->lock);
+    if (self->link) {
+        link_main_break(self->link, g_error_new_literal(
+            STREAM_ERROR, STREAM_ERROR_IO, reason));
+    }
+    g_mutex_unlock(&self->lock);
 }
 
 GError *migration_link_abort_error(Migration *self, JsonObject *event)

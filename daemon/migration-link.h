@@ -67,6 +67,13 @@ void migration_link_take_main(Migration *self, Stream *stream);
 
 /* Tell the peer why it is over; @in_halves as migration_explain_postcopy() says. */
 void migration_link_abort(Migration *self, const GError *reason, bool in_halves);
+/* Source side, once the link is shut: if no connection has carried that, see to it that
+ * the peer hears it later. */
+void migration_link_leave_word(Migration *self);
+/* Known from elsewhere than the main lane.  Any thread; the peer's side has ended. */
+void migration_link_end(Migration *self, const char *reason, bool cancelled);
+/* Likewise: ask the peer on a new connection whether it still knows the migration. */
+void migration_link_break(Migration *self, const char *reason);
 /* The reason in the peer's `abort` event as an error. */
 GError *migration_link_abort_error(Migration *self, JsonObject *event);
 

@@ -63,6 +63,16 @@ static unsigned get_destination_budget(const Migration *self,
     return ms + 2 * self->config->timeouts.link_dead_ms + LONGER_MS;
 }
 
+/* In postcopy or not, no matter: to say once more that it is over harms nobody. */
+unsigned migration_outage_get_far_budget(const Migration *self)
+{
+    if (!self->peer) {
+        return 0;
+    }
+    return MAX(self->peer->outage_ms, self->peer->outage_postcopy_ms) +
+           2 * self->config->timeouts.link_dead_ms + LONGER_MS;
+}
+
 /* The whole stream may be at the destination: it is in its last part, which cannot be
  * followed to its end, and no page is here any more. */
 static bool may_be_complete(const Migration *self, const ExchangeSnapshot *now)

@@ -12,6 +12,9 @@
 void migration_outage_tell(Migration *self, JsonObject *arguments);
 void migration_outage_learn(Migration *self, JsonObject *arguments);
 
+/* What the far side waits for at most, when we are gone. */
+unsigned migration_outage_get_far_budget(const Migration *self);
+
 /* Judge anew how long the link may be down, and whether its lanes have been down
  * for longer than that.  By the migration's thread, now and then. */
 void migration_outage_check(Migration *self);

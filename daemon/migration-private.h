@@ -9,6 +9,7 @@
 #include "daemon/egress.h"
 #include "daemon/exchange.h"
 #include "daemon/ingress.h"
+#include "daemon/link-lane.h"
 #include "daemon/link-main.h"
 #include "daemon/log.h"
 #include "daemon/migration.h"
@@ -99,6 +100,9 @@ struct Migration {
     bool safe_handover;             /* the destination starts the guest only when
                                        this side's driver says so */
     bool stuck_warned;
+    GError *said;                   /* to the peer with `abort`; NULL: nothing */
+    LinkAnswer far;                 /* which daemon the peer is; set before there
+                                       is a link, then constant */
     unsigned told_outage_ms, told_outage_postcopy_ms;   /* by the source's side */
 
     GMutex lock;                    /* guards all below, and changes of the above */

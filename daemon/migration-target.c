@@ -278,11 +278,11 @@ static void free_target(void *data)
     g_free(self);
 }
 
-/* ---- lanes ------------------------------------------------------------------------------------ */
+/* ---- its beginning ---------------------------------------------------------------------------- */
 
-static bool take_main_lane(Daemon *daemon, Stream **stream,
-                           const LinkHello *hello, const ConfigPeer *peer,
-                           GError **error)
+bool migration_target_begin(Daemon *daemon, Stream **stream,
+                            const LinkHello *hello, const ConfigPeer *peer,
+                            GError **error)
 {
     MigrationTarget *target = g_new0(MigrationTarget, 1);
     MigrationSetup setup = {
@@ -298,12 +298,15 @@ static bool take_main_lane(Daemon *daemon, Stream **stream,
     };
     g_autoptr(Migration) migration = migration_new(&setup);
 
+    g_strlcpy(migration->far.daemon, hello->daemon, sizeof(migration->far.daemon));
+    memcpy(migration->far.instance, hello->instance, sizeof(LinkInstance));
     /* Refuse before the hello is answered, so that the reason gets through. */
     if (!migration_enter(migration, error)) {
         free_target(target);
         return false;
     }
-    if (!link_lane_accept(*stream, daemon->config->name, error)) {
+    if (!link_lane_accept(*stream, daemon->config->name, daemon->instance,
+                          error)) {
         migration_leave(migration);
         free_target(target);
         return false;
@@ -316,66 +319,4 @@ static bool take_main_lane(Daemon *daemon, Stream **stream,
         return false;
     }
     return true;
-}
-
-/* To a stranger it is unknown too: a peer learns nothing of others' migrations. */
-static GError *unknown_error(Daemon *daemon, const LinkHello *hello,
-                             const ConfigPeer *peer)
-{
-    g_autoptr(Migration) ended = registry_find(daemon->registry,
-                                               hello->migration);
-    g_autofree char *end = ended ? migration_describe_end(ended, peer) : NULL;
-
-    return link_lane_unknown_error("there is no migration %s here%s%s",
-                                   hello->migration, end ? " any more: " : "",
-                                   end ? end : "");
-}
-
-/* The connection of a main lane has broken, and this is the next. */
-static bool resume_main_lane(Daemon *daemon, Stream **stream,
-                             const LinkHello *hello, const ConfigPeer *peer,
-                             GError **error)
-{
-    g_autoptr(Migration) migration =
-        registry_find_destination(daemon->registry, hello->migration);
-    g_autoptr(GError) refusal = NULL;
-
-    if (!migration ||
-        !migration_check_main(migration, hello->generation, peer, &refusal)) {
-        if (!refusal ||
-            g_error_matches(refusal, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED)) {
-            g_clear_error(&refusal);
-            refusal = unknown_error(daemon, hello, peer);
-        }
-        g_propagate_error(error, g_steal_pointer(&refusal));
-        return false;
-    }
-    return link_lane_accept(*stream, daemon->config->name, error) &&
-           migration_take_main(migration, stream, hello->generation, peer,
-                               error);
-}
-
-bool migration_target_take_lane(Daemon *daemon, Stream **stream,
-                                const LinkHello *hello, const ConfigPeer *peer,
-                                GError **error)
-{
-    g_autoptr(Migration) migration = NULL;
-
-    if (hello->role == LINK_ROLE_MAIN && hello->resume) {
-        return resume_main_lane(daemon, stream, hello, peer, error);
-    }
-    if (hello->role == LINK_ROLE_MAIN) {
-        return take_main_lane(daemon, stream, hello, peer, error);
-    }
-    migration = registry_find_destination(daemon->registry, hello->migration);
-    if (!migration) {
-        g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
-                    "lane %u: there is no migration %s here", hello->lane,
-                    hello->migration);
-        return false;
-    }
-    return migration_check_lane(migration, hello->lane, peer, error) &&
-           link_lane_accept(*stream, daemon->config->name, error) &&
-           migration_take_lane(migration, stream, hello->lane,
-                               hello->generation, peer, error);
 }

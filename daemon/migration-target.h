@@ -8,12 +8,9 @@
 #include "daemon/link-lane.h"
 #include "daemon/migration.h"
 
-/*
- * A peer's lane with its hello, from the link server: a main lane makes a
- * migration, a bulk lane joins one.  Answers the hello, takes *stream.
- */
-bool migration_target_take_lane(Daemon *daemon, Stream **stream,
-                                const LinkHello *hello, const ConfigPeer *peer,
-                                GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* A migration for a peer's main lane with its hello.  Answers that, takes *stream. */
+bool migration_target_begin(Daemon *daemon, Stream **stream,
+                            const LinkHello *hello, const ConfigPeer *peer,
+                            GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 #endif

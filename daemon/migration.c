@@ -4,6 +4,7 @@
  */
 #include "daemon/migration-private.h"
 
+#include "daemon/migration-link.h"
 #include "daemon/registry.h"
 
 enum { LINK_FLUSH_MS = 150 };
@@ -116,6 +117,7 @@ void migration_tear_down(Migration *self)
     if (self->link) {
         link_main_flush(self->link, LINK_FLUSH_MS);
         link_main_shutdown(self->link);
+        migration_link_leave_word(self);
     }
     ingress_shutdown(self->ingress);
     egress_shutdown(self->egress);
@@ -320,6 +322,7 @@ void migration_unref(Migration *self)
     }
     qemu_migrate_status_free(self->qemu);
     g_free(self->warning);
+    g_clear_error(&self->said);
     g_clear_error(&self->error);
     g_cond_clear(&self->ended);
     g_mutex_clear(&self->lock);

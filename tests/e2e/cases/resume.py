@@ -226,6 +226,85 @@ def cancel(t, where):
         assert_stays_at(scene.src, scene.dst)
 
 
+@case('e2e/resume/abort-is-learned', needs=NEEDS)
+def abort_is_learned(t):
+    """What was said while nobody could hear it is said again when the link is back."""
+    scene = Scene(t, dc1={'outage': '100s'})        # and dc2 waits for longer
+    scene.flowing()
+    scene.dst.may_be_dead = True
+    scene.relay.refuse = True
+    scene.relay.cut(reset=True)
+    scene.wait_down()
+    scene.dc1.qmp.cmd('migrate-cancel', id=scene.id)
+    scene.wait_ended(scene.dc1, 5)
+    check(scene.dc2.migrations_active(), 'dc2 knows it already: nothing was shown')
+    scene.relay.refuse = False
+    final = scene.wait_ended(scene.dc2, 15)
+    check(final['state'] == 'cancelled' and 'cancelled by request' in final['error'],
+          'dc2 says %s: %s' % (final['state'], final.get('error')))
+    scene.dc1.assert_says('dc2 has been told that it is over')
+    assert_stays_at(scene.src, scene.dst)
+
+
+@case('e2e/resume/abort-into-a-black-hole', needs=NEEDS)
+def abort_into_a_black_hole(t):
+    """Written is not heard: nobody has noticed yet that the link is dead."""
+    scene = Scene(t, dc1={'outage': '100s'})
+    scene.flowing()
+    scene.dst.may_be_dead = True
+    scene.relay.stall('up')
+    scene.dc1.qmp.cmd('migrate-cancel', id=scene.id)
+    scene.wait_ended(scene.dc1, 15)
+    for connection in scene.relay.connections:      # a NAT that has forgotten them
+        connection.cut(reset=True)
+    scene.relay.resume()
+    final = scene.wait_ended(scene.dc2, 15)
+    check(final['state'] == 'cancelled', 'dc2 says %s: %s' % (final['state'], final.get('error')))
+    assert_stays_at(scene.src, scene.dst)
+
+
+def restart(scene, daemon):
+    """As a service manager does after kill -9, with the link down meanwhile."""
+    scene.relay.refuse = True
+    scene.relay.cut(reset=True)
+    scene.wait_down()
+    daemon.kill()
+    return daemon.again()
+
+
+@case('e2e/resume/restarted/destination', needs=NEEDS)
+def restarted_destination(t):
+    """The successor knows nothing of it and says so: nobody waits for a budget."""
+    scene = Scene(t, dc1={'outage': '100s'})
+    scene.flowing()
+    scene.dst.may_be_dead = True
+    dc2 = restart(scene, scene.dc2)
+    scene.relay.refuse = False
+    scene.assert_given_up('this daemon was started anew', timeout=15)
+    check(not dc2.migrations(), 'the new daemon has %s' % dc2.migrations())
+
+
+@case('e2e/resume/restarted/source', needs=NEEDS)
+def restarted_source(t):
+    """Its next migration tells the other end that the last one is gone, and finds its VM free."""
+    scene = Scene(t, dc1={'outage': '100s'})
+    scene.flowing()
+    scene.dst.may_be_dead = True
+    dc1 = restart(scene, scene.dc1)
+    scene.src.wait_migration('failed')
+    check(scene.dc2.migrations_active(), 'dc2 knows it already: nothing was shown')
+    scene.relay.refuse = False
+    dc1.qmp.cmd('migrate', vm='web1', peer='dc2')
+    old = wait_for(lambda: [m for m in scene.dc2.migrations() if m['id'] == scene.id and
+                            m['state'] == 'failed'], 'dc2 to end the old one', 10)[0]
+    check('its daemon was started anew' in old['error'], 'dc2 says: %s' % old['error'])
+    wait_for(lambda: not dc1.migrations_active(), 'the new one to end', 20)
+    # That its QEMU has been used up is all that may be wrong.
+    check('has a migration already' not in dc1.migrations()[0].get('error', ''),
+          dc1.migrations()[0].get('error'))
+    assert_stays_at(scene.src, scene.dst)
+
+
 @case('e2e/resume/before-it-began', needs=NEEDS)
 def before(t):
     """Nothing is resumed that was not prepared."""

@@ -8,6 +8,7 @@ sanitizer report, no GLib criticals, and no socket in its directory.
 """
 import collections
 import glob
+import itertools
 import json
 import os
 import re
@@ -67,9 +68,12 @@ class NotifySocket:
     That one belongs to a network namespace; for a daemon in another one there is path.
     """
 
+    numbers = itertools.count()
+
     def __init__(self, name, path=None):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.address = path or '@multiferry-e2e-%d-%s' % (os.getpid(), name)
+        self.address = path or '@multiferry-e2e-%d-%s-%d' % (os.getpid(), name,
+                                                             next(self.numbers))
         self.sock.bind(self.address.replace('@', '\0', 1))
         self.said = []
         # Always read, as systemd does: a full queue would stop the daemon.
@@ -144,6 +148,7 @@ class Daemon(Process):
         self.notify = NotifySocket(name, os.path.join(t.dir, name + '.notify')
                                    if other_network else None)
         self._qmp = None
+        self.groups = groups
         self.passed = [s.getsockname() for _, s in sockets]
         fds = [s.fileno() for _, s in sockets]
         if sockets:
@@ -159,6 +164,15 @@ class Daemon(Process):
                          env=self._environment(env), pass_fds=fds)
         if ready and not self.notify.wait('READY=1', 20, self.alive):
             raise Failure('%s: ended with %d before it was ready' % (name, self.popen.returncode))
+
+    def again(self):
+        """The next life of one that was killed: name, configuration and log are the same.
+
+        As a service manager does it, what was in its runtime directory is gone.
+        """
+        for path in self.left_sockets():
+            os.unlink(path)
+        return Daemon(self.t, self.name, self.groups)
 
     @classmethod
     def tunnel(cls, t, name, listen, connect, channels=None, **more):

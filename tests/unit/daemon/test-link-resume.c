@@ -383,6 +383,86 @@ static void test_budget(void)
     side_free(self);
 }
 
+/* ---- what is known from elsewhere --------------------------------------------------- */
+
+/* The budget, a minute, is not waited for. */
+static void test_given_up(void)
+{
+    Side *self = side_new(false);
+    LinkMainOutage outage;
+
+    say_control(self, 0, "{\"event\":\"hello\"}");
+    hear_ack(self);
+    stream_shutdown(self->peer);
+    do {
+        link_main_get_outage(self->main, &outage);
+    } while (!outage.down);
+    g_assert_cmpuint(link_fixture_count(&self->bell, BELL_END), ==, 0);
+    link_main_give_up(self->main, g_error_new(STREAM_ERROR, STREAM_ERROR_IO,
+                                              "it has ended there"));
+    assert_fails(self, "it has ended there");
+    side_free(self);
+}
+
+/* As if it had broken by itself: what was not acknowledged comes on the next one. */
+static void test_broken_on_purpose(void)
+{
+    Side *self = side_new(true);
+    uint8_t buf[LINK_STREAM_MAX];
+    Stream *pair[2];
+
+    link_main_send_event(self->main, "one", NULL);
+    g_assert_cmpuint(hear(self, buf).sequence, ==, 0);
+    link_fixture_pair(pair, "peer", "side");
+    self->next = pair[0];
+    link_main_break(self->main, g_error_new(STREAM_ERROR, STREAM_ERROR_IO, "why"));
+    link_fixture_wait(&self->bell, BELL_UP);
+    stream_free(self->peer);
+    self->peer = pair[1];
+    g_assert_cmpuint(link_main_get_generation(self->main), ==, 1);
+    hear_ack(self);
+    say_ack(self, (LinkAck) { 0 });
+    g_assert_cmpuint(hear(self, buf).type, ==, LINK_CONTROL);
+    side_free(self);
+}
+
+/* Where no other connection would follow it stays as it is. */
+static void test_not_broken_without_budget(void)
+{
+    Side *self = side_new(true);
+    uint8_t buf[LINK_STREAM_MAX];
+
+    link_main_set_outage_budget(self->main, 0);
+    link_main_break(self->main, g_error_new(STREAM_ERROR, STREAM_ERROR_IO, "why"));
+    link_main_send_event(self->main, "one", NULL);
+    g_assert_cmpuint(hear(self, buf).type, ==, LINK_CONTROL);
+    side_free(self);
+}
+
+/* Not by being written: by being acknowledged, all but the `end`. */
+static void test_is_heard(void)
+{
+    Side *self = side_new(true);
+    uint8_t buf[LINK_STREAM_MAX];
+
+    g_assert_true(link_main_is_heard(self->main));
+    link_main_send_event(self->main, "one", NULL);
+    link_main_send_event(self->main, "abort", NULL);
+    hear(self, buf);
+    hear(self, buf);
+    say_ack(self, (LinkAck) { .control = 1 });
+    say_control(self, 0, "{\"event\":\"heard\"}");
+    link_fixture_wait(&self->bell, BELL_MESSAGE);
+    g_assert_false(link_main_is_heard(self->main));
+    say_ack(self, (LinkAck) { .control = 2 });
+    while (!link_main_is_heard(self->main)) {
+        g_usleep(100);
+    }
+    link_main_shutdown(self->main);
+    g_assert_true(link_main_is_heard(self->main));
+    side_free(self);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -397,5 +477,9 @@ int main(int argc, char **argv)
     ADD("end-is-no-outage", test_end_is_no_outage);
     ADD("unknown-to-the-peer", test_unknown_to_the_peer);
     ADD("budget", test_budget);
+    ADD("given-up", test_given_up);
+    ADD("broken-on-purpose", test_broken_on_purpose);
+    ADD("not-broken-without-budget", test_not_broken_without_budget);
+    ADD("is-heard", test_is_heard);
     return g_test_run();
 }

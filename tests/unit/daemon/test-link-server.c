@@ -13,6 +13,9 @@
 #include "wire/error.h"
 
 #define MIGRATION "0123456789abcdef0123456789abcdef"
+#define INSTANCE "00112233445566778899aabbccddeeff"
+#define RESUME "{\"version\":1,\"daemon\":\"a\",\"role\":\"main\"," \
+    "\"migration\":\"" MIGRATION "\",\"lane\":0,\"resume\":true"
 
 /* ---- hello, without TLS ---------------------------------------------------------- */
 
@@ -47,6 +50,19 @@ static const Hello bad_hellos[] = {
       "\"migration\":\"" MIGRATION "\",\"lane\":1}", "'lane'" },
     { "lane-64", "{\"version\":1,\"daemon\":\"a\",\"role\":\"bulk\","
       "\"migration\":\"" MIGRATION "\",\"lane\":64}", "'lane'" },
+    { "instance-short", RESUME ",\"instance\":\"0011\"}", "'instance'" },
+    { "instance-upper-case", RESUME ",\"instance\":\""
+      "00112233445566778899AABBCCDDEEFF\"}", "'instance'" },
+    { "instance-number", RESUME ",\"instance\":7}", "'instance'" },
+    { "expected-instance", RESUME ",\"expected-instance\":\"\"}",
+      "'expected-instance'" },
+    { "abort-text", RESUME ",\"abort\":\"now\"}", "'abort'" },
+    { "abort-no-reason", RESUME ",\"abort\":{\"cancelled\":true}}", "'abort'" },
+    { "abort-cancelled-text", RESUME ",\"abort\":{\"reason\":\"\","
+      "\"cancelled\":\"no\"}}", "'abort'" },
+    { "abort-of-a-first-connection", "{\"version\":1,\"daemon\":\"a\",\"role\":"
+      "\"main\",\"migration\":\"" MIGRATION "\",\"lane\":0,\"abort\":"
+      "{\"reason\":\"\",\"cancelled\":true}}", "'abort'" },
 };
 
 static void test_bad_hello(const void *data)
@@ -172,6 +188,8 @@ static const Answer bad_answers[] = {
     { "newer-version", "{\"version\":2,\"daemon\":\"b\"}",
       "link HELLO: got version 2, allowed 1" },
     { "no-daemon", "{\"version\":1}", "no usable 'daemon'" },
+    { "instance", "{\"version\":1,\"daemon\":\"b\",\"instance\":\"me\"}",
+      "no usable 'instance'" },
     { "refusal", "{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"}}",
       "the peer refused: GenericError: no" },
     { "refusal-without-reason", "{\"error\":{}}",
@@ -191,7 +209,7 @@ static bool on_lane(Stream **stream, const LinkHello *hello,
     if (hello->lane >= FIRST_BAD_ANSWER) {
         write_raw_hello(*stream,
                         bad_answers[hello->lane - FIRST_BAD_ANSWER].answer);
-    } else if (!link_lane_accept(*stream, "dc2", error)) {
+    } else if (!link_lane_accept(*stream, "dc2", INSTANCE, error)) {
         return false;
     }
     g_mutex_lock(&self->bell.lock);
@@ -246,39 +264,69 @@ static void fixture_close(Fixture *self)
     fixture_remove(self->directory);
 }
 
-static Stream *connect_lane(Fixture *self, unsigned lane, char **ret_daemon,
+static Stream *connect_lane(Fixture *self, unsigned lane, LinkAnswer *ret_answer,
                             GError **error)
 {
     LinkHello hello = {
         .daemon = "dc1", .role = LINK_ROLE_BULK, .migration = MIGRATION,
-        .lane = lane,
+        .lane = lane, .instance = INSTANCE,
     };
 
     return link_lane_connect(&self->us, self->credentials, &timeouts, &hello,
-                             NULL, NULL, ret_daemon, error);
+                             NULL, NULL, ret_answer, error);
 }
 
 static void test_known_peer(void)
 {
     Fixture self = { 0 };
-    g_autofree char *daemon = NULL;
     g_autoptr(GError) error = NULL;
     LinkFrame frame = { .type = LINK_PING, .sequence = 99 }, got;
+    LinkAnswer answer;
     Stream *stream;
 
     fixture_open(&self, &timeouts);
     add_peer(&self, "dc3", "dc3.test");
     add_peer(&self, "dc1", "dc1.test");
-    stream = connect_lane(&self, 5, &daemon, &error);
+    stream = connect_lane(&self, 5, &answer, &error);
     g_assert_no_error(error);
-    g_assert_cmpstr(daemon, ==, "dc2");
+    g_assert_cmpstr(answer.daemon, ==, "dc2");
+    g_assert_cmpstr(answer.instance, ==, INSTANCE);
     link_fixture_wait(&self.bell, 0);
     g_assert_cmpstr(self.peer->name, ==, "dc1");
     g_assert_cmpstr(self.hello.migration, ==, MIGRATION);
     g_assert_cmpuint(self.hello.lane, ==, 5);
+    g_assert_cmpstr(self.hello.instance, ==, INSTANCE);
+    g_assert_cmpstr(self.hello.expected, ==, "");
+    g_assert_false(self.hello.abort);
     g_assert_true(link_lane_write(stream, NULL, &frame, NULL, 0, NULL));
     g_assert_true(link_lane_read(self.came, &got, NULL, NULL));
     g_assert_cmpuint(got.sequence, ==, 99);
+    stream_free(stream);
+    fixture_close(&self);
+}
+
+/* A migration's last word: all of it gets through. */
+static void test_abort(void)
+{
+    Fixture self = { 0 };
+    g_autoptr(GError) error = NULL;
+    LinkHello hello = {
+        .daemon = "dc1", .migration = MIGRATION, .resume = true, .generation = 3,
+        .expected = INSTANCE, .abort = true, .cancelled = true,
+    };
+    Stream *stream;
+
+    memset(hello.reason, '\1', LINK_REASON_MAX);    /* six bytes each in JSON */
+    fixture_open(&self, &timeouts);
+    add_peer(&self, "dc1", "dc1.test");
+    stream = link_lane_connect(&self.us, self.credentials, &timeouts, &hello,
+                               NULL, NULL, NULL, &error);
+    g_assert_no_error(error);
+    link_fixture_wait(&self.bell, 0);
+    g_assert_true(self.hello.abort);
+    g_assert_true(self.hello.cancelled);
+    g_assert_cmpstr(self.hello.reason, ==, hello.reason);
+    g_assert_cmpstr(self.hello.expected, ==, INSTANCE);
     stream_free(stream);
     fixture_close(&self);
 }
@@ -484,6 +532,7 @@ int main(int argc, char **argv)
         g_test_add_data_func(path, &bad_answers[i], test_bad_answer);
     }
     g_test_add_func("/link/server/known-peer", test_known_peer);
+    g_test_add_func("/link/server/abort", test_abort);
     g_test_add_func("/link/server/unknown-peer", test_unknown_peer);
     g_test_add_func("/link/server/handler-refuses", test_handler_refuses);
     g_test_add_func("/link/server/wrong-server", test_wrong_server);
