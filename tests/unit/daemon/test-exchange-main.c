@@ -5,8 +5,7 @@
  */
 #include <stdio.h>
 
-#include "tests/unit/daemon/link-fixture.h"
-#include "wire/error.h"
+#include "tests/unit/daemon/exchange-fixture.h"
 
 enum {
     RING = 64 * 1024,
@@ -14,42 +13,11 @@ enum {
     FOOTER_SIZE = 5,
 };
 
-typedef struct {
-    Exchange *exchange;
-    PacketPool *pool;
-    LinkFixtureBell events;     /* by ExchangeEvent */
-    gint announced;             /* atomic: what others wait for is about to be done */
-} Fixture;
-
 static Fixture *fixture_new(ExchangeSetup setup)
 {
-    Fixture *self = g_new0(Fixture, 1);
-
     setup.memory = 1024 * 1024;
     setup.main_ring = setup.main_ring ? setup.main_ring : RING;
-    setup.observer = link_fixture_observe;
-    setup.observer_data = &self->events;
-    self->exchange = exchange_new(&setup);
-    self->pool = packet_pool_new();
-    return self;
-}
-
-static void fixture_free(Fixture *self)
-{
-    exchange_free(self->exchange);
-    packet_pool_unref(self->pool);
-    g_free(self);
-}
-
-static void join(Fixture *self, unsigned id)
-{
-    MultifdInit init = { .id = id };
-    g_autoptr(GError) error = NULL;
-    unsigned in, drop;
-
-    memcpy(init.uuid, link_fixture_uuid, sizeof(init.uuid));
-    g_assert_true(exchange_join(self->exchange, &init, &in, &drop, &error));
-    g_assert_no_error(error);
+    return fixture_make(setup);
 }
 
 static Fixture *fixture_with_channels(unsigned n, unsigned k, bool confirm,
@@ -66,41 +34,7 @@ static Fixture *fixture_with_channels(unsigned n, unsigned k, bool confirm,
     return self;
 }
 
-static ExchangeSnapshot look(Fixture *self)
-{
-    ExchangeSnapshot now;
-
-    exchange_get_snapshot(self->exchange, &now);
-    return now;
-}
-
-static void assert_failed(Fixture *self, const char *part)
-{
-    g_autoptr(GError) error = exchange_get_error(self->exchange);
-
-    g_assert_nonnull(error);
-    link_fixture_assert_contains(error->message, part);
-    g_assert_cmpuint(link_fixture_count(&self->events, EXCHANGE_EVENT_FAILED),
-                     ==, 1);
-}
-
-static void assert_well(Fixture *self)
-{
-    g_autoptr(GError) error = exchange_get_error(self->exchange);
-
-    g_assert_no_error(error);
-}
-
-static void fail(Fixture *self, const char *text)
-{
-    exchange_fail(self->exchange, g_error_new_literal(
-        WIRE_ERROR, WIRE_ERROR_PROTOCOL, text));
-}
-
 /* ---- a main stream of our own ---------------------------------------------------- */
-
-#define put link_fixture_put
-#define put_text link_fixture_put_text
 
 static void put_block_list(GByteArray *s)
 {

@@ -2,39 +2,17 @@
 /*
  * The preempt channel in the exchange, and what the main stream tells of postcopy.
  */
-#include "tests/unit/daemon/link-fixture.h"
-#include "wire/error.h"
+#include "tests/unit/daemon/exchange-fixture.h"
 
 enum { RING = 256 * 1024, PREEMPT_RING = 64 * 1024 };
 
-#define put link_fixture_put
-#define put_text link_fixture_put_text
-
-typedef struct {
-    Exchange *exchange;
-    LinkFixtureBell events;     /* by ExchangeEvent */
-    gint announced;             /* atomic: what others wait for is about to be done */
-} Fixture;
-
 static Fixture *fixture_new(bool link_fed)
 {
-    Fixture *self = g_new0(Fixture, 1);
-    ExchangeSetup setup = {
+    return fixture_make((ExchangeSetup) {
         .memory = 1024 * 1024,
         .main_ring = RING,
         .link_fed = link_fed,
-        .observer = link_fixture_observe,
-        .observer_data = &self->events,
-    };
-
-    self->exchange = exchange_new(&setup);
-    return self;
-}
-
-static void fixture_free(Fixture *self)
-{
-    exchange_free(self->exchange);
-    g_free(self);
+    });
 }
 
 static void put_command(GByteArray *s, unsigned command, unsigned length)
@@ -103,14 +81,6 @@ static void push_last_ping(Fixture *self)
     put_command(s, 2, 4);
     put(s, 4, 4);
     g_assert_true(exchange_main_push(self->exchange, s->data, s->len));
-}
-
-static ExchangeSnapshot look(Fixture *self)
-{
-    ExchangeSnapshot now;
-
-    exchange_get_snapshot(self->exchange, &now);
-    return now;
 }
 
 static void pull_main(Fixture *self)

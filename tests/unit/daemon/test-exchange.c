@@ -6,60 +6,18 @@
  * "It waits" cannot be seen without a clock.  So a thread does what has to wait,
  * and when it comes back asserts that what it waited for had been announced.
  */
-#include "tests/unit/daemon/link-fixture.h"
-#include "wire/error.h"
+#include "tests/unit/daemon/exchange-fixture.h"
 
 enum { ROOMY = 64 * 1024 * 1024, RING = 64 * 1024 };
 
-typedef struct {
-    Exchange *exchange;
-    PacketPool *pool;
-    LinkFixtureBell events;     /* by ExchangeEvent */
-    gint announced;             /* atomic: what others wait for is about to be done */
-} Fixture;
-
 static Fixture *fixture_new(ExchangeSetup setup)
 {
-    Fixture *self = g_new0(Fixture, 1);
-
     setup.memory = setup.memory ? setup.memory : ROOMY;
     setup.main_ring = setup.main_ring ? setup.main_ring : RING;
-    setup.observer = link_fixture_observe;
-    setup.observer_data = &self->events;
-    self->exchange = exchange_new(&setup);
-    self->pool = packet_pool_new();
-    return self;
-}
-
-static void fixture_free(Fixture *self)
-{
-    exchange_free(self->exchange);
-    packet_pool_unref(self->pool);
-    g_free(self);
+    return fixture_make(setup);
 }
 
 /* ---- small steps --------------------------------------------------------------- */
-
-static bool try_join(Fixture *self, unsigned id, const char *uuid,
-                     unsigned *ret_in, unsigned *ret_drop, GError **error)
-{
-    MultifdInit init = { .id = id };
-
-    memcpy(init.uuid, uuid, sizeof(init.uuid));
-    return exchange_join(self->exchange, &init, ret_in, ret_drop, error);
-}
-
-static unsigned join(Fixture *self, unsigned id)
-{
-    g_autoptr(GError) error = NULL;
-    unsigned in = 99, drop = 99;
-
-    g_assert_true(try_join(self, id, (const char *)link_fixture_uuid, &in,
-                           &drop, &error));
-    g_assert_no_error(error);
-    g_assert_cmpuint(drop, ==, 0);
-    return in;
-}
 
 /* The whole of it: N channels that are known beforehand, K outbound. */
 static Fixture *fixture_with_channels(unsigned n, unsigned k, uint64_t memory)
@@ -113,39 +71,6 @@ static void assert_takes_sync(Fixture *self, unsigned out, uint64_t of_epoch)
     g_assert_null(packet);
     g_assert_cmpuint(epoch, ==, of_epoch);
     exchange_synced(self->exchange, out);
-}
-
-static void assert_failed(Fixture *self, const char *part)
-{
-    g_autoptr(GError) error = exchange_get_error(self->exchange);
-
-    g_assert_nonnull(error);
-    link_fixture_assert_contains(error->message, part);
-    g_assert_cmpuint(link_fixture_count(&self->events, EXCHANGE_EVENT_FAILED),
-                     ==, 1);
-}
-
-static void assert_well(Fixture *self)
-{
-    g_autoptr(GError) error = exchange_get_error(self->exchange);
-
-    g_assert_no_error(error);
-    g_assert_cmpuint(link_fixture_count(&self->events, EXCHANGE_EVENT_FAILED),
-                     ==, 0);
-}
-
-static void fail(Fixture *self, const char *text)
-{
-    exchange_fail(self->exchange, g_error_new_literal(
-        WIRE_ERROR, WIRE_ERROR_PROTOCOL, text));
-}
-
-static ExchangeSnapshot look(Fixture *self)
-{
-    ExchangeSnapshot now;
-
-    exchange_get_snapshot(self->exchange, &now);
-    return now;
 }
 
 /* ---- SYNC ------------------------------------------------------------------------ */
