@@ -18,16 +18,25 @@ def rows(*ways, **more):
                  full=w.startswith('*'), **more) for w in ways]
 
 
+def with_capabilities(t, kind, n, k, judge=lambda way: None, since=None, **capabilities):
+    """Both QEMUs have them set so, which they can in version @since."""
+    def body(way):
+        for qemu in way.ends():
+            if since:
+                t.need_version(since, qemu, ', '.join(capabilities).replace('_', '-'))
+            qemu.capabilities(**capabilities)
+        way.begin()
+        result = way.outcome()
+        judge(way)
+        return result
+    compare(t, way_of(t, kind, n=n, k=k), body)
+
+
 @case('e2e/main-channel/validate-uuid/{kind}-n{n}-k{k}', needs=NEEDS,
       table=rows('daemon 2 3', '*link 0 0', '*link 3 2'))
 def validate_uuid(t, kind, n, k):
     """A section of its own right at the beginning."""
-    def body(way):
-        for qemu in way.ends():
-            qemu.capabilities(validate_uuid=True)
-        way.begin()
-        return way.outcome()
-    compare(t, way_of(t, kind, n=n, k=k), body)
+    with_capabilities(t, kind, n, k, validate_uuid=True)
 
 
 @case('e2e/main-channel/xbzrle/{kind}-n{n}-k{k}', needs=NEEDS,
@@ -96,28 +105,17 @@ def pause_before_switchover(t, kind, n, k):
       table=rows('*daemon 2 3', '*link 3 2', '*link 0 0'))
 def switchover_ack(t, kind, n, k):
     """A word on the return path without which the source does not switch over."""
-    def body(way):
-        for qemu in way.ends():
-            t.need_version((8, 1), qemu, 'switchover-ack')
-            qemu.capabilities(switchover_ack=True)
-        way.begin()
-        return way.outcome()
-    compare(t, way_of(t, kind, n=n, k=k), body)
+    with_capabilities(t, kind, n, k, since=(8, 1), switchover_ack=True)
 
 
 @case('e2e/main-channel/no-return-path/{kind}-n{n}-k{k}', needs=NEEDS,
       table=rows('daemon 2 3', '*daemon 0 0', '*link 2 3'))
 def no_return_path(t, kind, n, k):
     """Carried; but the source believes bytes that only we hold, and the log says so."""
-    def body(way):
-        for qemu in way.ends():
-            qemu.capabilities(return_path=False)
-        way.begin()
-        result = way.outcome()
+    def judge(way):
         if way.daemons:
             way.daemons[0].assert_says('warning: .*return.path')
-        return result
-    compare(t, way_of(t, kind, n=n, k=k), body)
+    with_capabilities(t, kind, n, k, judge, return_path=False)
 
 
 # ---- dirty bitmaps ----------------------------------------------------------------------
@@ -226,21 +224,17 @@ def forms(t, form, argument, kind, n, k):
             for qemu in src, dst:
                 t.need_version((8, 2), qemu, 'the channels argument')
             migrate = by_channels(way)
-        way.listen_keys['listen'] = source_address(way, form)
-        way.begin(uri=destination_address(way, form), migrate=migrate)
+        way.listen_keys['listen'] = new_address(form, way.t.dir + '/in.sock')
+        way.begin(uri=new_address(form, way.dst.dir + '/incoming.sock'), migrate=migrate)
         return way.outcome()
     if form == 'vsock':
         need_vsock()
     compare(t, way_of(t, kind, n=n, k=k), body)
 
 
-def source_address(way, form):
-    return {'unix': 'unix:%s/in.sock' % way.t.dir, 'vsock': 'vsock:1:%d' % free_port(),
-            'tcp': 'tcp:127.0.0.1:%d' % free_port(), 'tcp-ipv6': 'tcp:[::1]:%d' % free_port()}[form]
-
-
-def destination_address(way, form):
-    return {'unix': 'unix:%s/incoming.sock' % way.dst.dir, 'vsock': 'vsock:1:%d' % free_port(),
+def new_address(form, path):
+    """Of that form, where nobody listens yet; @path is for a Unix socket."""
+    return {'unix': 'unix:' + path, 'vsock': 'vsock:1:%d' % free_port(),
             'tcp': 'tcp:127.0.0.1:%d' % free_port(), 'tcp-ipv6': 'tcp:[::1]:%d' % free_port()}[form]
 
 
