@@ -4,8 +4,8 @@
  *
  * All lanes of a migration share a history of pages (wire/page-history.h); each
  * lane's thread packs its own frames (wire/link-pack.h) and finds its own level:
- * stronger while it mostly waits for the wire, weaker as soon as it mostly packs, down
- * to not at all.
+ * stronger while it mostly waits for the wire; weaker, down to not at all, where writing
+ * what packing saves would take less time, or others lack the processors.
  */
 #ifndef DAEMON_LINK_REDUCER_H
 #define DAEMON_LINK_REDUCER_H
@@ -34,7 +34,7 @@ void link_reduction_free(LinkReduction *self);
 
 typedef struct {
     uint64_t raw, packed;       /* bytes of payload before and after */
-    uint64_t pack_us;           /* time of all lanes together */
+    uint64_t cpu_us;            /* of all lanes together */
     PageHistoryCounts history;
 } LinkReductionCounts;
 /* Any thread. */

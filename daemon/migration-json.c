@@ -141,7 +141,7 @@ static void add_reduction(Egress *egress, JsonObject *link)
     ret = json_object_new();
     json_object_set_int_member(ret, "raw-bytes", counts.raw);
     json_object_set_int_member(ret, "packed-bytes", counts.packed);
-    json_object_set_int_member(ret, "cpu-ms", counts.pack_us / 1000);
+    json_object_set_int_member(ret, "cpu-ms", counts.cpu_us / 1000);
     json_object_set_int_member(ret, "known-pages", counts.history.known);
     json_object_set_int_member(ret, "same-pages", counts.history.same);
     json_object_set_int_member(ret, "forgotten-pages", counts.history.missed);

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "daemon/pack-level.h"
+
+#include <string.h>
+#include <glib.h>
+
+/* From not at all to the strongest that still keeps up with a fast line. */
+static const int ladder[] = { 0, -5, -1, 1, 3, 6 };
+
+enum {
+    FIRST_RUNG = 3,
+    /* A lane's time is judged when there is so much of it. */
+    JUDGE_US = 200 * 1000,
+    WIRE_PERCENT = 60,      /* waiting for the wire for longer: do more */
+    BUSY_PERCENT = 40,      /* packing for longer than that must pay */
+    /* A thread that has a processor for less of the time that it packs has others
+     * waiting beside it. */
+    SHORT_PERCENT = 70,
+    FEW_PERCENT = 20,       /* that is little time */
+    /* After doing less, so long until it looks whether more pays again. */
+    RETRY_US = 2 * 1000 * 1000,
+};
+
+void pack_level_init(PackLevel *self, int highest, bool fixed)
+{
+    *self = (PackLevel) { .fixed = fixed };
+    while (self->top + 1 < (int)G_N_ELEMENTS(ladder) &&
+           ladder[self->top + 1] <= highest) {
+        self->top++;
+    }
+    self->rung = fixed ? self->top : MIN((int)FIRST_RUNG, self->top);
+}
+
+int pack_level_get(const PackLevel *self)
+{
+    return ladder[self->rung];
+}
+
+bool pack_level_is_off(const PackLevel *self)
+{
+    return self->rung == 0 && !self->fixed;
+}
+
+static bool is_more(int64_t part_us, int64_t all_us, int percent)
+{
+    return part_us * 100 > all_us * percent;
+}
+
+static bool pays(const PackTimes *times)
+{
+    double saved = (double)times->raw - times->packed;
+
+    return times->pack_us * (double)times->packed <= times->write_us * saved;
+}
+
+static bool is_too_much(const PackLevel *self, int64_t all_us)
+{
+    const PackTimes *times = &self->times;
+
+    if (is_more(times->pack_us, all_us, BUSY_PERCENT) && !pays(times)) {
+        return true;
+    }
+    /* The fastest costs about what encrypting what it saves would. */
+    return self->rung > 1 && is_more(times->pack_us, all_us, FEW_PERCENT) &&
+           !is_more(times->write_us, all_us, FEW_PERCENT) &&
+           !is_more(times->cpu_us, times->pack_us, SHORT_PERCENT);
+}
+
+static bool may_climb(const PackLevel *self)
+{
+    return self->rung < self->top &&
+           (self->hold_us <= 0 || self->rung + 1 < self->ceiling);
+}
+
+static void judge(PackLevel *self, int64_t all_us)
+{
+    self->hold_us -= all_us;
+    if (self->rung > 0 && is_too_much(self, all_us)) {
+        self->ceiling = self->rung--;
+        self->hold_us = RETRY_US;
+    } else if (is_more(self->times.write_us, all_us, WIRE_PERCENT) &&
+               may_climb(self)) {
+        self->rung++;
+    }
+}
+
+void pack_level_note_pack(PackLevel *self, size_t raw, size_t packed,
+                          int64_t pack_us, int64_t cpu_us)
+{
+    self->times.raw += raw;
+    self->times.packed += packed;
+    self->times.pack_us += pack_us;
+    self->times.cpu_us += cpu_us;
+}
+
+void pack_level_note_idle(PackLevel *self, int64_t idle_us)
+{
+    self->times.idle_us += idle_us;
+}
+
+void pack_level_note_write(PackLevel *self, int64_t write_us)
+{
+    PackTimes *times = &self->times;
+    int64_t all_us;
+
+    times->write_us += write_us;
+    all_us = times->pack_us + times->write_us + times->idle_us;
+    if (self->fixed || all_us < JUDGE_US) {
+        return;
+    }
+    judge(self, all_us);
+    memset(times, 0, sizeof(*times));
+}
