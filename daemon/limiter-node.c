@@ -5,8 +5,9 @@
  * A bucket is one number: the time at which everything sent so far is paid for
  * at the node's rate.  A request may go once that time has come, and moves it on
  * by its own cost.  The time may lie up to CREDIT_NS in the past, which lets a
- * sender that woke late catch up, and bounds what can go at once.  Costs are
- * divided in integers and the remainder is carried, so nothing drifts.
+ * sender that woke late catch up; but with the request no more than BURST_NS, which
+ * bounds what can go at once.  Costs are divided in integers and the remainder is
+ * carried, so nothing drifts.
  *
  * Turns among siblings are start-time fair queueing (Goyal, Vin, Cheng 1996): a
  * request starts, in its parent's virtual time, where the node's last one ended
@@ -19,8 +20,13 @@
 #include <glib.h>
 
 #define NS_PER_S UINT64_C(1000000000)
-/* With a quantum of 2.5 ms at most 10 ms of the rate can go at once. */
+#define BURST_NS INT64_C(10000000)
+/* What a quantum of 2.5 ms leaves of that. */
 #define CREDIT_NS INT64_C(7500000)
+/* At 1 Mbit/s 6 ms, so that threads may still wake late. */
+#define QUANTUM_MIN 768
+#define QUANTUM_MAX (256 * 1024)
+#define QUANTA_PER_S 400        /* 2.5 ms */
 #define DEBT_MAX_NS (INT64_MAX / 4)
 #define TAG_SCALE 1024      /* so that weights divide finely enough */
 
@@ -53,6 +59,11 @@ void limiter_node_clear(LimiterNode *self)
         link = &(*link)->next_sibling;
     }
     *link = self->next_sibling;
+}
+
+size_t limiter_node_get_quantum(uint64_t rate)
+{
+    return CLAMP(rate / QUANTA_PER_S, QUANTUM_MIN, QUANTUM_MAX);
 }
 
 void limiter_node_set_rate(LimiterNode *self, uint64_t rate, int64_t now_ns)
@@ -114,6 +125,11 @@ LimiterRequest *limiter_node_drop(LimiterNode *self)
     return request;
 }
 
+static int64_t get_credit_ns(unsigned __int128 cost_ns)
+{
+    return cost_ns < BURST_NS ? MIN(CREDIT_NS, BURST_NS - (int64_t)cost_ns) : 0;
+}
+
 static void pay(LimiterNode *self, size_t bytes, int64_t now_ns)
 {
     unsigned __int128 cost;
@@ -126,7 +142,7 @@ static void pay(LimiterNode *self, size_t bytes, int64_t now_ns)
     cost = (unsigned __int128)bytes * NS_PER_S + self->remainder;
     whole_ns = cost / self->rate;
     self->remainder = (uint64_t)(cost % self->rate);
-    from_ns = MAX(self->paid_at_ns, now_ns - CREDIT_NS);
+    from_ns = MAX(self->paid_at_ns, now_ns - get_credit_ns(whole_ns));
     self->paid_at_ns = (int64_t)MIN((unsigned __int128)from_ns + whole_ns,
                                     (unsigned __int128)now_ns + DEBT_MAX_NS);
 }

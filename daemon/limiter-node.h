@@ -46,6 +46,10 @@ void limiter_node_init(LimiterNode *self, LimiterNode *parent, uint64_t rate,
 /* Leaves its parent; has no children and no requests by now. */
 void limiter_node_clear(LimiterNode *self);
 
+/* The most to ask for at once where that is the lowest rate on the way up: see
+ * limiter_get_quantum(). */
+size_t limiter_node_get_quantum(uint64_t rate);
+
 /* What is owed stays owed, in bytes. */
 void limiter_node_set_rate(LimiterNode *self, uint64_t rate, int64_t now_ns);
 void limiter_node_set_weight(LimiterNode *self, unsigned weight);

@@ -15,10 +15,6 @@
 
 #include "daemon/limiter-node.h"
 
-#define QUANTUM_MIN 1024
-#define QUANTUM_MAX (256 * 1024)
-#define QUANTA_PER_S 400        /* 2.5 ms */
-
 typedef struct Waiter Waiter;
 
 struct Waiter {
@@ -240,10 +236,7 @@ size_t limiter_get_quantum(Limiter *self)
 {
     uint64_t rate = get_lowest_rate(self);
 
-    if (rate == 0) {
-        return SIZE_MAX;
-    }
-    return CLAMP(rate / QUANTA_PER_S, QUANTUM_MIN, QUANTUM_MAX);
+    return rate == 0 ? SIZE_MAX : limiter_node_get_quantum(rate);
 }
 
 static void add_waiter(Limiter *root, Waiter *waiter)

@@ -4,9 +4,9 @@
  *
  * A writer asks the leaf of its migration for leave to send some bytes; leave
  * is given when every bucket up to the root has them.  Among the children of a
- * node that wait, turns go by weight.  No bucket ever holds more than 10 ms of
- * its rate, so nothing bursts; callers ask in pieces of at most
- * limiter_get_quantum() bytes.
+ * node that wait, turns go by weight.  No more than 10 ms of a rate goes at once,
+ * so nothing bursts, as long as callers ask in pieces of at most limiter_get_quantum()
+ * bytes: a piece that is larger goes as a whole.
  *
  * Thread-safe.  Rates are bytes per second on the wire; 0 is unlimited.
  */
@@ -50,7 +50,7 @@ void limiter_begin_hurry(Limiter *self, uint64_t parent_rate);
 void limiter_end_hurry(Limiter *self);
 
 /* The most a caller should ask for at once: 2.5 ms of the lowest rate on the
- * way to the root, between 1 KiB (8 ms at 1 Mbit/s) and 256 KiB; SIZE_MAX when
+ * way to the root, between 768 bytes (6 ms at 1 Mbit/s) and 256 KiB; SIZE_MAX when
  * nothing limits. */
 size_t limiter_get_quantum(Limiter *self);
 

@@ -302,7 +302,7 @@ static void test_quantum_follows_the_lowest_rate(void)
     limiter_set_rate(leaf, 4000000);
     g_assert_cmpuint(limiter_get_quantum(leaf), ==, 10000);
     limiter_set_rate(leaf, 125000);
-    g_assert_cmpuint(limiter_get_quantum(leaf), ==, 1024);
+    g_assert_cmpuint(limiter_get_quantum(leaf), ==, 768);
     g_assert_cmpuint(limiter_get_rate(leaf), ==, 125000);
 }
 
