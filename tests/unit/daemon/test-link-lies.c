@@ -466,46 +466,59 @@ static void lie_no_page(Victim *v)
     say(v->peer_bulk[0], &frame, buf);
 }
 
-static void lie_device_idstr(Victim *v)
+/* A device-state frame of @len bytes of zeroes, that says @said. */
+static void say_device(Victim *v, const char *idstr, uint32_t said, uint32_t len,
+                       uint32_t checksum)
 {
-    MultifdDeviceHeader device = { .idstr = "", .payload_size = 1 };
-    uint8_t buf[MULTIFD_DEVICE_HEADER_SIZE + 1] = { 0 };
-    LinkFrame frame = { .type = LINK_DEVICE, .length = sizeof(buf),
-                        .sequence = 1, .epoch = 1 };
+    MultifdDeviceHeader device = { .payload_size = said };
+    uint8_t buf[MULTIFD_DEVICE_HEADER_SIZE + 101] = { 0 };
+    LinkFrame frame = { .type = LINK_DEVICE,
+                        .length = MULTIFD_DEVICE_HEADER_SIZE + len,
+                        .sequence = 1, .epoch = 1, .checksum = checksum };
 
+    g_assert_cmpuint(frame.length, <=, sizeof(buf));
+    g_strlcpy(device.idstr, idstr, sizeof(device.idstr));
     multifd_device_header_encode(&device, buf);
     say(v->peer_bulk[0], &frame, buf);
+}
+
+static void lie_device_idstr(Victim *v)
+{
+    say_device(v, "", 1, 1, 0);
 }
 
 static void lie_device_size(Victim *v)
 {
-    MultifdDeviceHeader device = { .idstr = "vfio", .payload_size = 100 };
-    uint8_t buf[MULTIFD_DEVICE_HEADER_SIZE + 101] = { 0 };
-    LinkFrame frame = { .type = LINK_DEVICE, .length = sizeof(buf),
-                        .sequence = 1, .epoch = 1 };
-
-    multifd_device_header_encode(&device, buf);
-    say(v->peer_bulk[0], &frame, buf);
+    say_device(v, "vfio", 100, 101, 0);
 }
 
 static void lie_device_checksum(Victim *v)
 {
-    MultifdDeviceHeader device = { .idstr = "vfio", .payload_size = 100 };
-    uint8_t buf[MULTIFD_DEVICE_HEADER_SIZE + 100] = { 0 };
-    LinkFrame frame = { .type = LINK_DEVICE, .length = sizeof(buf),
-                        .sequence = 1, .epoch = 1, .checksum = 1 };
-
-    multifd_device_header_encode(&device, buf);
-    say(v->peer_bulk[0], &frame, buf);
+    say_device(v, "vfio", 100, 100, 1);
 }
 
 /* ---- main lane, destination side ------------------------------------------------ */
 
-static void lie_main_gap(Victim *v)
+/* One byte of a stream, at @offset. */
+static void say_byte(Victim *v, LinkFrameType type, uint64_t offset)
 {
-    LinkFrame frame = { .type = LINK_MAIN, .length = 1, .sequence = 1000 };
+    LinkFrame frame = { .type = type, .length = 1, .sequence = offset };
 
     say(v->peer_main, &frame, "x");
+}
+
+static void say_ack(Victim *v, LinkAck ack)
+{
+    uint8_t buf[LINK_ACK_SIZE];
+    LinkFrame frame = { .type = LINK_ACK, .length = sizeof(buf) };
+
+    link_ack_encode(&ack, buf);
+    say(v->peer_main, &frame, buf);
+}
+
+static void lie_main_gap(Victim *v)
+{
+    say_byte(v, LINK_MAIN, 1000);
 }
 
 static void lie_main_window(Victim *v)
@@ -524,9 +537,7 @@ static void lie_main_window(Victim *v)
 
 static void lie_preempt_gap(Victim *v)
 {
-    LinkFrame frame = { .type = LINK_PREEMPT, .length = 1, .sequence = 1 };
-
-    say(v->peer_main, &frame, "x");
+    say_byte(v, LINK_PREEMPT, 1);
 }
 
 static void lie_preempt_window(Victim *v)
@@ -567,12 +578,7 @@ static void lie_bulk_on_main(Victim *v)
 
 static void lie_ack_of_return(Victim *v)
 {
-    LinkAck ack = { .return_offset = 1 };
-    uint8_t buf[LINK_ACK_SIZE];
-    LinkFrame frame = { .type = LINK_ACK, .length = sizeof(buf) };
-
-    link_ack_encode(&ack, buf);
-    say(v->peer_main, &frame, buf);
+    say_ack(v, (LinkAck) { .return_offset = 1 });
 }
 
 static void say_control(Stream *stream, uint64_t number, const char *text)
@@ -865,48 +871,29 @@ static void test_bulk_without_multifd(void)
 
 /* ---- main lane, source side ------------------------------------------------------- */
 
-static void say_ack(Victim *v, uint64_t bulk, uint64_t main_offset)
-{
-    LinkAck ack = { .bulk = bulk, .main_offset = main_offset };
-    uint8_t buf[LINK_ACK_SIZE];
-    LinkFrame frame = { .type = LINK_ACK, .length = sizeof(buf) };
-
-    link_ack_encode(&ack, buf);
-    say(v->peer_main, &frame, buf);
-}
-
 static void lie_ack_main(Victim *v)
 {
-    say_ack(v, 0, 1);
+    say_ack(v, (LinkAck) { .main_offset = 1 });
 }
 
 static void lie_ack_bulk(Victim *v)
 {
-    say_ack(v, 1, 0);
+    say_ack(v, (LinkAck) { .bulk = 1 });
 }
 
 static void lie_ack_preempt(Victim *v)
 {
-    LinkAck ack = { .preempt_offset = 1 };
-    uint8_t buf[LINK_ACK_SIZE];
-    LinkFrame frame = { .type = LINK_ACK, .length = sizeof(buf) };
-
-    link_ack_encode(&ack, buf);
-    say(v->peer_main, &frame, buf);
+    say_ack(v, (LinkAck) { .preempt_offset = 1 });
 }
 
 static void lie_preempt_to_source(Victim *v)
 {
-    LinkFrame frame = { .type = LINK_PREEMPT, .length = 1 };
-
-    say(v->peer_main, &frame, "x");
+    say_byte(v, LINK_PREEMPT, 0);
 }
 
 static void lie_return_gap(Victim *v)
 {
-    LinkFrame frame = { .type = LINK_RETURN, .length = 1, .sequence = 1 };
-
-    say(v->peer_main, &frame, "x");
+    say_byte(v, LINK_RETURN, 1);
 }
 
 static void lie_return_window(Victim *v)
@@ -919,9 +906,7 @@ static void lie_return_window(Victim *v)
 
 static void lie_main_to_source(Victim *v)
 {
-    LinkFrame frame = { .type = LINK_MAIN, .length = 1 };
-
-    say(v->peer_main, &frame, "x");
+    say_byte(v, LINK_MAIN, 0);
 }
 
 static const Lie source_lies[] = {
