@@ -22,7 +22,7 @@ enum {
 };
 
 struct Acceptor {
-    AcceptorSetup setup;            /* constant */
+    AcceptorSetup setup;            /* constant, but identify_ms: atomic */
     char *name;
     int fd;
     int wake_fd;                    /* eventfd: look at the flags below */
@@ -45,6 +45,16 @@ struct AcceptorIntake {
 };
 
 typedef enum { ACCEPTED_ALL, ACCEPTED_MAX, ACCEPT_FAILED } AcceptResult;
+
+static unsigned get_identify_ms(Acceptor *self)
+{
+    return (unsigned)g_atomic_int_get((gint *)&self->setup.identify_ms);
+}
+
+void acceptor_set_identify(Acceptor *self, unsigned identify_ms)
+{
+    g_atomic_int_set((gint *)&self->setup.identify_ms, (gint)identify_ms);
+}
 
 static void wake(Acceptor *self)
 {
@@ -112,7 +122,7 @@ static void log_failure(AcceptorIntake *intake, const char *peer,
         log_warning(LOG_ABOUT(LOG_EVENT_CONNECTION_REFUSED),
                     "%s: connection from %s: did not say who it is "
                     "within %u ms (a tenth of that in a crowd); closed it",
-                    self->name, peer, self->setup.identify_ms);
+                    self->name, peer, get_identify_ms(self));
     } else if (!stopping) {
         /* A stream's own errors begin with the peer. */
         bool named = g_str_has_prefix(error->message, peer);
@@ -149,7 +159,7 @@ static void accept_one(Acceptor *self, int fd)
     intake->acceptor = self;
     intake->stream = intake->to_cut = stream_new(fd, NULL);
     intake->deadline_us = g_get_monotonic_time() +
-                          self->setup.identify_ms * 1000LL;
+                          get_identify_ms(self) * 1000LL;
     g_mutex_lock(&self->lock);
     g_ptr_array_add(self->pending, intake);
     g_mutex_unlock(&self->lock);
@@ -197,7 +207,7 @@ static AcceptResult accept_all(Acceptor *self)
  */
 static int cut_off_late(Acceptor *self, bool crowded)
 {
-    int64_t early_us = crowded ? self->setup.identify_ms * 1000LL *
+    int64_t early_us = crowded ? get_identify_ms(self) * 1000LL *
                                  (CROWDED_SHARE - 1) / CROWDED_SHARE : 0;
     int64_t now_us = g_get_monotonic_time() + early_us, next_us = INT64_MAX;
 

@@ -33,6 +33,9 @@ typedef struct {
 /* Takes the listening socket @fd. */
 Acceptor *acceptor_new(int fd, const AcceptorSetup *setup);
 
+/* For connections that are accepted from now on. */
+void acceptor_set_identify(Acceptor *self, unsigned identify_ms);
+
 /*
  * From now on the acceptor does not touch the stream: whoever gets it may free
  * it.  False: too late, it was cut off.

@@ -80,6 +80,7 @@ Config *config_entry_new_config(void)
 {
     Config *self = g_new0(Config, 1);
 
+    g_atomic_ref_count_init(&self->refs);
     self->peers = g_ptr_array_new();
     self->vms = g_ptr_array_new();
     self->tunnels = g_ptr_array_new();

@@ -204,9 +204,15 @@ static bool apply_options(Config *self, const char *const *overrides,
 
 /* --- the whole --- */
 
-void config_free(Config *self)
+Config *config_ref(Config *self)
 {
-    if (self) {
+    g_atomic_ref_count_inc(&self->refs);
+    return self;
+}
+
+void config_unref(Config *self)
+{
+    if (self && g_atomic_ref_count_dec(&self->refs)) {
         config_entry_free_config(self);
     }
 }

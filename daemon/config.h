@@ -4,7 +4,8 @@
  *
  * From an INI file (GKeyFile), from options, or both (options win).  One table
  * describes every group and key; the parser, --check, the manual's test and
- * the error messages use it.  Immutable after loading.
+ * the error messages use it.  Immutable after loading, and shared by reference:
+ * a reload makes another one, and who works with this one keeps it.
  */
 #ifndef DAEMON_CONFIG_H
 #define DAEMON_CONFIG_H
@@ -90,6 +91,7 @@ typedef struct {
 } ConfigTunnel;
 
 typedef struct {
+    gatomicrefcount refs;
     char *name;                 /* of this daemon; default: the host name */
     Address *control;           /* default unix:/run/multiferry/control.sock */
     char *control_group;        /* may command us; NULL: our own group */
@@ -140,8 +142,10 @@ Config *config_load_from_data(const char *data, size_t len, const char *where,
                               const char *const *overrides,
                               const char *const *tunnels, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
-void config_free(Config *self);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(Config, config_free)
+/* Any thread.  What is found in a Config lives as long as it does. */
+Config *config_ref(Config *self);
+void config_unref(Config *self);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Config, config_unref)
 
 const ConfigPeer *config_find_peer(const Config *self, const char *name);
 const ConfigVm *config_find_vm(const Config *self, const char *name);

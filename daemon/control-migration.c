@@ -41,12 +41,12 @@ static bool get_rate(JsonObject *args, uint64_t *ret, GError **error)
     return true;
 }
 
-static bool get_handover(const Daemon *daemon, JsonObject *args, Handover *ret,
+static bool get_handover(const Config *config, JsonObject *args, Handover *ret,
                          GError **error)
 {
     const char *text = qmp_message_get_string(args, "handover");
 
-    *ret = daemon->config->handover;
+    *ret = config->handover;
     if (!text) {
         return true;
     }
@@ -60,13 +60,13 @@ static bool get_handover(const Daemon *daemon, JsonObject *args, Handover *ret,
     return true;
 }
 
-static bool get_targets(const Daemon *daemon, JsonObject *args,
+static bool get_targets(Config *config, JsonObject *args,
                         ManagedSetup *ret, GError **error)
 {
-    const Config *config = daemon->config;
     const char *vm = qmp_message_get_string(args, "vm");
     const char *peer = qmp_message_get_string(args, "peer");
 
+    ret->config = config;
     ret->vm = config_find_vm(config, vm);
     ret->peer = config_find_peer(config, peer);
     ret->as = qmp_message_get_string(args, "as");
@@ -135,11 +135,12 @@ static JsonNode *do_migrate(QmpServerSession *session, JsonObject *args,
                             gpointer data, GError **error)
 {
     Daemon *daemon = data;
+    g_autoptr(Config) config = daemon_ref_config(daemon);
     ManagedSetup setup = { 0 };
     unsigned downtime_limit_ms;
 
     (void)session;
-    if (!get_targets(daemon, args, &setup, error) ||
+    if (!get_targets(config, args, &setup, error) ||
         !get_count(args, "channels", MULTIFD_CHANNELS_MAX, &setup.channels,
                    error) ||
         !get_count(args, "lanes", LINK_LANES_MAX, &setup.lanes, error) ||
@@ -149,7 +150,7 @@ static JsonNode *do_migrate(QmpServerSession *session, JsonObject *args,
                    error) ||
         !get_rate(args, &setup.rate, error) ||
         !get_count(args, "weight", CONFIG_WEIGHT_MAX, &setup.weight, error) ||
-        !get_handover(daemon, args, &setup.handover, error) ||
+        !get_handover(config, args, &setup.handover, error) ||
         !get_convergence(args, &setup, error) ||
         !get_postcopy(args, &setup, error)) {
         return NULL;
@@ -162,10 +163,11 @@ static JsonNode *do_migrate_recover(QmpServerSession *session, JsonObject *args,
                                     gpointer data, GError **error)
 {
     Daemon *daemon = data;
+    g_autoptr(Config) config = daemon_ref_config(daemon);
     ManagedSetup setup = { .recover = true, .handover = HANDOVER_SAFE };
 
     (void)session;
-    if (!get_targets(daemon, args, &setup, error)) {
+    if (!get_targets(config, args, &setup, error)) {
         return NULL;
     }
     qmp_message_get_bool(args, "start", &setup.start);
@@ -220,15 +222,16 @@ typedef struct {
 static Limiter *find_peer_limiter(Daemon *daemon, const char *name,
                                   GError **error)
 {
-    Limiter *limiter = g_hash_table_lookup(daemon->peer_limiters,
-                                           name);
+    g_autoptr(Config) config = daemon_ref_config(daemon);
+    const ConfigPeer *peer = config_find_peer(config, name);
 
-    if (!limiter) {
+    if (!peer) {
         g_set_error(error, QMP_CLASS, QMP_CLASS_DEVICE_NOT_FOUND,
                     "argument 'peer': there is no [peer %s] in the "
                     "configuration", name);
+        return NULL;
     }
-    return limiter;
+    return daemon_get_limiter(daemon, peer);
 }
 
 /* What is to change; false: the arguments contradict each other. */

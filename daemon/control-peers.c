@@ -30,7 +30,7 @@ static JsonArray *paths_to_json(const Daemon *daemon, const ConfigPeer *peer)
     return list;
 }
 
-JsonObject *control_peers_to_json(const Daemon *daemon, const ConfigPeer *peer)
+JsonObject *control_peers_to_json(Daemon *daemon, const ConfigPeer *peer)
 {
     JsonObject *object = json_object_new();
 

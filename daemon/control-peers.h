@@ -9,6 +9,6 @@
 #include "daemon/daemon.h"
 
 /* Main thread. */
-JsonObject *control_peers_to_json(const Daemon *daemon, const ConfigPeer *peer);
+JsonObject *control_peers_to_json(Daemon *daemon, const ConfigPeer *peer);
 
 #endif

@@ -9,9 +9,11 @@
 /* Of an answer: base64 makes a third more, and a client may have 1 MiB waiting. */
 enum { READ_MAX = 384 * 1024 };
 
-static bool check_payload(const Daemon *daemon, bool payload, GError **error)
+static bool check_payload(Daemon *daemon, bool payload, GError **error)
 {
-    if (payload && !daemon->config->record_payload) {
+    g_autoptr(Config) config = daemon_ref_config(daemon);
+
+    if (payload && !config->record_payload) {
         g_set_error(error, QMP_CLASS, QMP_CLASS_GENERIC,
                     "argument 'payload': got true, allowed only with [daemon] "
                     "record-payload=yes: payloads are the guest's memory");

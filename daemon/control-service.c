@@ -84,14 +84,27 @@ static const QmpCommand commands[] = {
       "migrations that have ended, also before the daemon was started" },
 };
 
+static const QmpArg reload_event[] = {
+    { "configuration", QMP_TYPE_STRING, false },
+    { "credentials", QMP_TYPE_STRING, false },
+    { "changes", QMP_TYPE_ANY, true },
+    { "error", QMP_TYPE_STRING, true },
+};
+
+static const QmpEvent reload = {
+    "RELOAD", reload_event, G_N_ELEMENTS(reload_event), 0,
+    "the configuration and the credentials were read again",
+};
+
 void control_service_add(QmpServer *server, Daemon *daemon)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
         qmp_server_add_command(server, &commands[i], daemon);
     }
+    qmp_server_add_event(server, &reload);
 }
 
-JsonArray *control_service_certificates(const Daemon *daemon)
+JsonArray *control_service_certificates(Daemon *daemon)
 {
     g_autoptr(GPtrArray) list = credentials_list_expiry(daemon->credentials);
     JsonArray *ret = json_array_new();

@@ -13,6 +13,6 @@
 void control_service_add(QmpServer *server, Daemon *daemon);
 
 /* For query-status: when the certificates in use expire. */
-JsonArray *control_service_certificates(const Daemon *daemon);
+JsonArray *control_service_certificates(Daemon *daemon);
 
 #endif

@@ -56,17 +56,18 @@ static JsonNode *do_query_status(QmpServerSession *session, JsonObject *args,
                                  gpointer data, GError **error)
 {
     Control *self = data;
-    const Daemon *daemon = self->setup.daemon;
+    Daemon *daemon = self->setup.daemon;
+    g_autoptr(Config) config = daemon_ref_config(daemon);
     JsonObject *ret = json_object_new();
 
     (void)session;
     (void)args;
     (void)error;
-    json_object_set_string_member(ret, "name", daemon->config->name);
+    json_object_set_string_member(ret, "name", config->name);
     json_object_set_boolean_member(ret, "running", TRUE);
     json_object_set_string_member(ret, "version", MULTIFERRY_VERSION);
     json_object_set_string_member(ret, "control",
-                                  daemon->config->control->text);
+                                  config->control->text);
     json_object_set_boolean_member(ret, "draining",
                                    drain_is_active(self->setup.drain));
     json_object_set_int_member(ret, "migrations",
@@ -85,7 +86,8 @@ static JsonNode *do_query_peers(QmpServerSession *session, JsonObject *args,
                                 gpointer data, GError **error)
 {
     Control *self = data;
-    GPtrArray *peers = self->setup.daemon->config->peers;
+    g_autoptr(Config) config = daemon_ref_config(self->setup.daemon);
+    GPtrArray *peers = config->peers;
     JsonArray *ret = json_array_new();
 
     (void)session;

@@ -8,6 +8,7 @@
 typedef struct {
     TlsConfig config;           /* owns its strings */
     TlsCredentials *loaded;
+    bool unwanted;              /* by the configuration as it is now */
 } Entry;
 
 struct Credentials {
@@ -93,6 +94,27 @@ TlsCredentials *credentials_get(Credentials *self, const TlsConfig *config,
     return credentials;
 }
 
+void credentials_set_wanted(Credentials *self, const TlsConfig *wanted, size_t n)
+{
+    GHashTableIter iter;
+    Entry *entry;
+
+    g_mutex_lock(&self->lock);
+    g_hash_table_iter_init(&iter, self->entries);
+    while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&entry)) {
+        entry->unwanted = true;
+    }
+    for (size_t i = 0; i < n; i++) {
+        g_autofree char *key = make_key(&wanted[i]);
+
+        entry = g_hash_table_lookup(self->entries, key);
+        if (entry) {
+            entry->unwanted = false;
+        }
+    }
+    g_mutex_unlock(&self->lock);
+}
+
 static bool load_all(Credentials *self, GPtrArray *fresh, GError **error)
 {
     GHashTableIter iter;
@@ -100,13 +122,16 @@ static bool load_all(Credentials *self, GPtrArray *fresh, GError **error)
 
     g_hash_table_iter_init(&iter, self->entries);
     while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&entry)) {
-        TlsCredentials *loaded = tls_credentials_load(&entry->config, error);
+        TlsCredentials *loaded = entry->unwanted
+                                 ? tls_credentials_ref(entry->loaded)
+                                 : tls_credentials_load(&entry->config, error);
 
         if (!loaded) {
             return false;
         }
         g_ptr_array_add(fresh, loaded);
-        if (!tls_credentials_serve_as(loaded, entry->loaded, error)) {
+        if (!entry->unwanted &&
+            !tls_credentials_serve_as(loaded, entry->loaded, error)) {
             return false;
         }
     }
@@ -161,7 +186,9 @@ GPtrArray *credentials_list_expiry(Credentials *self)
     g_mutex_lock(&self->lock);
     g_hash_table_iter_init(&iter, self->entries);
     while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&entry)) {
-        tls_expiry_list(entry->loaded, all);
+        if (!entry->unwanted) {
+            tls_expiry_list(entry->loaded, all);
+        }
     }
     g_mutex_unlock(&self->lock);
     for (unsigned i = 0; i < all->len; i++) {

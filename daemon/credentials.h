@@ -22,11 +22,16 @@ TlsCredentials *credentials_get(Credentials *self, const TlsConfig *config,
 /*
  * Load everything in use again.  Files that are gone are a failure, even where
  * credentials_get() would do without them.  On failure all stays as it was.
+ * What is not wanted any more is not looked at.
  */
 bool credentials_reload(Credentials *self, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
-/* Of all that is loaded: (TlsExpiry *), one for each file; the caller's. */
+/* What the configuration asks for, @n of them; the rest is of sessions that are
+ * ending, who may still credentials_get() it. */
+void credentials_set_wanted(Credentials *self, const TlsConfig *wanted, size_t n);
+
+/* Of all that is wanted: (TlsExpiry *), one for each file; the caller's. */
 GPtrArray *credentials_list_expiry(Credentials *self);
 
 #endif

@@ -48,6 +48,11 @@ void drain_free(Drain *self)
     g_free(self);
 }
 
+void drain_set_limit(Drain *self, unsigned limit_ms)
+{
+    self->limit_ms = limit_ms;
+}
+
 bool drain_is_active(const Drain *self)
 {
     return self->state != DRAIN_RUNNING;

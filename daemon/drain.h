@@ -23,6 +23,9 @@ void drain_begin(Drain *self);
 /* At once, whether it has begun or not. */
 void drain_end_now(Drain *self);
 
+/* Of the next drain_begin(). */
+void drain_set_limit(Drain *self, unsigned limit_ms);
+
 /* It has begun. */
 bool drain_is_active(const Drain *self);
 

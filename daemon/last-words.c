@@ -31,9 +31,10 @@ struct LastWords {
 static bool try_say(Speaker *self, GError **error)
 {
     const Daemon *daemon = self->owner->daemon;
-    ConfigTimeouts timeouts = daemon->config->timeouts;
-    g_autoptr(TlsCredentials) credentials = daemon_get_link_credentials(daemon,
-                                                                        error);
+    const Config *config = self->word.config;
+    ConfigTimeouts timeouts = config->timeouts;
+    g_autoptr(TlsCredentials) credentials =
+        daemon_get_link_credentials(daemon, config, error);
     Stream *stream;
 
     if (!credentials) {
@@ -86,6 +87,12 @@ static void say(Speaker *self)
     }
 }
 
+static void speaker_free(Speaker *self)
+{
+    config_unref(self->word.config);
+    g_free(self);
+}
+
 static void *speaker_thread(void *data)
 {
     Speaker *self = data;
@@ -97,7 +104,7 @@ static void *speaker_thread(void *data)
         g_cond_broadcast(&owner->changed);
     }
     g_mutex_unlock(&owner->lock);
-    g_free(self);
+    speaker_free(self);
     return NULL;
 }
 
@@ -109,6 +116,7 @@ static Speaker *speaker_new(LastWords *owner, const LastWord *word)
 
     self->owner = owner;
     self->word = *word;
+    config_ref(self->word.config);
     self->until_us = g_get_monotonic_time() + word->budget_ms * 1000LL;
     return self;
 }
@@ -127,7 +135,7 @@ void last_words_add(LastWords *self, const LastWord *word)
     }
     if (speaker && !thread) {
         g_ptr_array_remove(self->speakers, speaker);
-        g_free(speaker);
+        speaker_free(speaker);
     }
     g_mutex_unlock(&self->lock);
     if (thread) {
@@ -147,7 +155,7 @@ static unsigned hurry(LastWords *self, const ConfigPeer *peer, bool begin)
     for (unsigned i = 0; i < self->speakers->len; i++) {
         Speaker *speaker = g_ptr_array_index(self->speakers, i);
 
-        if (speaker->word.peer == peer) {
+        if (strcmp(speaker->word.peer->name, peer->name) == 0) {
             speaker->urgent |= begin;
             n++;
         }

@@ -17,7 +17,8 @@
 #include "daemon/link-lane.h"
 
 typedef struct {
-    const ConfigPeer *peer;     /* lent by the configuration */
+    Config *config;             /* a reference is taken */
+    const ConfigPeer *peer;     /* lent by that */
     LinkHello hello;            /* with abort; its generation is the next to be tried */
     unsigned budget_ms;
 } LastWord;

@@ -65,17 +65,24 @@ int link_path_connect(const ConfigPeer *peer, unsigned path, unsigned timeout_ms
                               timeout_ms, cancellable, error);
 }
 
-int link_path_listen(const Address *address, const GPtrArray *peers, int backlog,
-                     GError **error)
+bool link_path_wants_mptcp(const GPtrArray *peers)
 {
     for (unsigned i = 0; i < peers->len; i++) {
         const ConfigPeer *peer = g_ptr_array_index(peers, i);
 
         if (peer->mptcp) {
-            return address_listen_mptcp(address, backlog, UNIX_MODE, error);
+            return true;
         }
     }
-    return address_listen(address, backlog, UNIX_MODE, error);
+    return false;
+}
+
+int link_path_listen(const Address *address, const GPtrArray *peers, int backlog,
+                     GError **error)
+{
+    return link_path_wants_mptcp(peers)
+           ? address_listen_mptcp(address, backlog, UNIX_MODE, error)
+           : address_listen(address, backlog, UNIX_MODE, error);
 }
 
 bool link_path_mark(const ConfigPeer *peer, int fd, GError **error)

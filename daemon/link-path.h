@@ -27,6 +27,8 @@ int link_path_connect(const ConfigPeer *peer, unsigned path, unsigned timeout_ms
                       GCancellable *cancellable, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 
+/* Whether that is a socket for Multipath TCP. */
+bool link_path_wants_mptcp(const GPtrArray *peers);
 /* The listening socket for lanes of @peers; as address_listen(). */
 int link_path_listen(const Address *address, const GPtrArray *peers, int backlog,
                      GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -26,7 +26,8 @@ static bool start_tls(LinkServer *self, Stream *stream, GError **error)
     };
     g_autoptr(TlsCredentials) credentials =
         self->setup.get_credentials(self->setup.data);
-    unsigned handshake_ms = self->setup.config->timeouts.handshake_ms;
+    g_autoptr(Config) config = self->setup.get_config(NULL, self->setup.data);
+    unsigned handshake_ms = config->timeouts.handshake_ms;
 
     stream_set_timeouts(stream, handshake_ms, handshake_ms);
     return stream_start_tls(stream, credentials, true, &any_signed,
@@ -46,11 +47,11 @@ static bool is_peer(gnutls_session_t session, const ConfigPeer *peer)
                                     peer->fingerprint);
 }
 
-static const ConfigPeer *find_peer(LinkServer *self, Stream *stream,
+static const ConfigPeer *find_peer(const Config *config, Stream *stream,
                                    GError **error)
 {
     gnutls_session_t session = stream_get_tls(stream);
-    const GPtrArray *peers = self->setup.config->peers;
+    const GPtrArray *peers = config->peers;
     g_autofree char *shown = NULL, *fingerprint = NULL;
 
     for (unsigned i = 0; i < peers->len; i++) {
@@ -68,9 +69,14 @@ static const ConfigPeer *find_peer(LinkServer *self, Stream *stream,
 }
 
 static bool hand_over(LinkServer *self, Stream **stream, const LinkHello *hello,
-                      const ConfigPeer *peer, GError **error)
+                      Config *config, const ConfigPeer *peer, GError **error)
 {
-    if (self->setup.handler(stream, hello, peer, self->setup.data, error)) {
+    link_lane_tune(*stream, config->timeouts.link_dead_ms);
+    if (!link_path_mark(peer, stream_get_fd(*stream), error)) {
+        return false;
+    }
+    if (self->setup.handler(stream, hello, config, peer, self->setup.data,
+                            error)) {
         return true;
     }
     g_prefix_error(error, "link from peer %s ('%s'), %s lane %u of migration "
@@ -80,26 +86,34 @@ static bool hand_over(LinkServer *self, Stream **stream, const LinkHello *hello,
     return false;
 }
 
+/* A lane of a migration that runs is judged by what that began with. */
+static bool take(LinkServer *self, AcceptorIntake *intake, Stream **stream,
+                 GError **error)
+{
+    g_autoptr(Config) config = NULL;
+    const ConfigPeer *peer;
+    LinkHello hello;
+
+    if (!link_lane_read_hello(*stream, &hello, error)) {
+        return false;
+    }
+    config = self->setup.get_config(&hello, self->setup.data);
+    peer = find_peer(config, *stream, error);
+    return peer && acceptor_identified(intake, error) &&
+           hand_over(self, stream, &hello, config, peer, error);
+}
+
 static bool handle(AcceptorIntake *intake, Stream **stream, void *data,
                    GError **error)
 {
     LinkServer *self = data;
-    const ConfigPeer *peer = NULL;
     g_autoptr(GError) cause = NULL;
-    LinkHello hello;
     bool ok;
 
     if (!start_tls(self, *stream, error)) {
         return false;
     }
-    ok = link_lane_read_hello(*stream, &hello, &cause) &&
-         (peer = find_peer(self, *stream, &cause)) &&
-         acceptor_identified(intake, &cause);
-    if (ok) {
-        link_lane_tune(*stream, self->setup.config->timeouts.link_dead_ms);
-        ok = link_path_mark(peer, stream_get_fd(*stream), &cause) &&
-             hand_over(self, stream, &hello, peer, &cause);
-    }
+    ok = take(self, intake, stream, &cause);
     if (!ok && *stream) {
         link_lane_refuse(*stream, cause);
     }
@@ -112,10 +126,11 @@ static bool handle(AcceptorIntake *intake, Stream **stream, void *data,
 LinkServer *link_server_new(int fd, const LinkServerSetup *setup)
 {
     LinkServer *self = g_new0(LinkServer, 1);
+    g_autoptr(Config) config = setup->get_config(NULL, setup->data);
     AcceptorSetup acceptor = {
         .name = "link",
         .pending_max = PENDING_MAX,
-        .identify_ms = setup->config->timeouts.handshake_ms,
+        .identify_ms = config->timeouts.handshake_ms,
         .handler = handle,
         .data = self,
     };
@@ -123,6 +138,11 @@ LinkServer *link_server_new(int fd, const LinkServerSetup *setup)
     self->setup = *setup;
     self->acceptor = acceptor_new(fd, &acceptor);
     return self;
+}
+
+void link_server_set_handshake(LinkServer *self, unsigned handshake_ms)
+{
+    acceptor_set_identify(self->acceptor, handshake_ms);
 }
 
 void link_server_free(LinkServer *self)

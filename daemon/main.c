@@ -12,16 +12,15 @@
 #include <unistd.h>
 
 #include "daemon/control.h"
-#include "daemon/expiry.h"
 #include "daemon/last-words.h"
 #include "daemon/link-path.h"
 #include "daemon/link-server.h"
 #include "daemon/log.h"
 #include "daemon/migration-contact.h"
-#include "daemon/rate-clock.h"
 #include "daemon/registry.h"
+#include "daemon/reload.h"
 #include "daemon/service.h"
-#include "daemon/tunnel.h"
+#include "daemon/tunnels.h"
 
 enum {
     EXIT_STARTUP = 1,
@@ -42,7 +41,7 @@ typedef struct {
 /* All that runs, in the order it was made. */
 typedef struct {
     const Options *options;
-    Config *config;
+    Config *config;                 /* with which it was started */
     Daemon daemon;
     RateClock *rate_clock;
     GMainLoop *loop;
@@ -51,7 +50,7 @@ typedef struct {
     Expiry *expiry;
     char *link_address;
     LinkServer *link_server;
-    GPtrArray *tunnels;
+    Tunnels *tunnels;
     Control *control;
     bool own_control_socket;        /* not systemd's */
 } Service;
@@ -124,23 +123,12 @@ static void make_daemon(Service *self)
 {
     Daemon *daemon = &self->daemon;
 
-    daemon->config = self->config;
+    daemon_init(daemon, self->config);
     daemon->credentials = credentials_new();
     daemon->registry = registry_new(self->config);
     daemon->peer_status = peer_status_new();
     daemon->last_words = last_words_new(daemon);
     link_instance_make(daemon->instance);
-    daemon->start_us = g_get_real_time();
-    daemon->limiter = limiter_new(NULL, self->config->rate, 1);
-    daemon->peer_limiters = g_hash_table_new_full(
-        g_str_hash, g_str_equal, NULL, (GDestroyNotify)limiter_unref);
-    for (unsigned i = 0; i < self->config->peers->len; i++) {
-        ConfigPeer *peer = g_ptr_array_index(self->config->peers, i);
-
-        g_hash_table_insert(daemon->peer_limiters, peer->name,
-                            limiter_new(daemon->limiter, peer->rate,
-                                        peer->weight));
-    }
 }
 
 /* A wrong file is found at the start, not with the first migration. */
@@ -151,7 +139,7 @@ static bool load_credentials(Service *self, GError **error)
     if (!self->config->has_tls) {
         return true;
     }
-    credentials = daemon_get_link_credentials(&self->daemon, error);
+    credentials = daemon_get_link_credentials(&self->daemon, self->config, error);
     return credentials != NULL;
 }
 
@@ -159,23 +147,29 @@ static bool load_credentials(Service *self, GError **error)
 
 static TlsCredentials *get_link_credentials(void *data)
 {
+    g_autoptr(Config) config = daemon_ref_config(data);
     g_autoptr(GError) error = NULL;
-    TlsCredentials *credentials = daemon_get_link_credentials(data, &error);
+    TlsCredentials *credentials = daemon_get_link_credentials(data, config, &error);
 
     g_assert(credentials);      /* loaded at the start, kept by reloads */
     return credentials;
 }
 
-static bool take_lane(Stream **stream, const LinkHello *hello,
+static Config *get_link_config(const LinkHello *hello, void *data)
+{
+    return migration_contact_ref_config(data, hello);
+}
+
+static bool take_lane(Stream **stream, const LinkHello *hello, Config *config,
                       const ConfigPeer *peer, void *data, GError **error)
 {
-    return migration_contact_take_lane(data, stream, hello, peer, error);
+    return migration_contact_take_lane(data, stream, hello, config, peer, error);
 }
 
 static bool start_link(Service *self, GError **error)
 {
     LinkServerSetup setup = {
-        .config = self->config,
+        .get_config = get_link_config,
         .get_credentials = get_link_credentials,
         .handler = take_lane,
         .data = &self->daemon,
@@ -209,42 +203,13 @@ static bool start_link(Service *self, GError **error)
     return true;
 }
 
-static void warn_of_clear_text(const ConfigTunnel *tunnel)
-{
-    g_autoptr(GInetAddress) address = NULL;
-
-    if (!tunnel->connect || tunnel->tls ||
-        tunnel->connect->kind != ADDRESS_TCP) {
-        return;
-    }
-    address = g_inet_address_new_from_string(tunnel->connect->host);
-    if (!(address && g_inet_address_get_is_loopback(address)) &&
-        strcmp(tunnel->connect->host, "localhost") != 0) {
-        log_warning(LOG_ABOUT(LOG_EVENT_CLEAR_TEXT), "tunnel %s: sends the guest's memory to %s in the "
-                    "clear; tls=yes encrypts it", tunnel->name,
-                    tunnel->connect->text);
-    }
-}
-
 static bool start_tunnels(Service *self, GError **error)
 {
-    self->tunnels = g_ptr_array_new_with_free_func((GDestroyNotify)tunnel_free);
-    for (unsigned i = 0; i < self->config->tunnels->len; i++) {
-        const ConfigTunnel *config = g_ptr_array_index(self->config->tunnels, i);
-        Tunnel *tunnel;
-
-        warn_of_clear_text(config);
-        if (!config->listen) {
-            continue;
-        }
-        tunnel = tunnel_new(&self->daemon, config, error);
-        if (!tunnel) {
-            return false;
-        }
-        g_ptr_array_add(self->tunnels, tunnel);
-        log_info(LOG_ABOUT(LOG_EVENT_LISTENING), "tunnel %s: listening at %s",
-                 config->name, tunnel_get_address(tunnel)->text);
+    self->tunnels = tunnels_new(&self->daemon);
+    if (!tunnels_prepare(self->tunnels, self->config, error)) {
+        return false;
     }
+    tunnels_apply(self->tunnels);
     return true;
 }
 
@@ -255,7 +220,7 @@ static bool start_control(Service *self, GError **error)
         .drain = self->drain,
         .access = &self->access,
         .link_address = self->link_address,
-        .tunnels = self->tunnels,
+        .tunnels = tunnels_list(self->tunnels),
     };
     int fd;
 
@@ -294,44 +259,32 @@ static gboolean handle_stop(void *data)
     return G_SOURCE_CONTINUE;
 }
 
-/* It is what it is until the next start; but whoever has changed it should know. */
-static void compare_config(Service *self)
+static Config *load_again(void *data, GError **error)
 {
-    g_autoptr(GError) error = NULL;
-    g_autoptr(Config) fresh = load_config(self->options, &error);
-    g_autofree char *now = config_to_string(self->config);
-    g_autofree char *next = fresh ? config_to_string(fresh) : NULL;
-
-    if (!fresh) {
-        log_error(LOG_ABOUT(LOG_EVENT_CONFIG_CHANGED), "reload: %s; the daemon "
-                  "would not start with this configuration, and goes on with "
-                  "what it has", error->message);
-    } else if (strcmp(now, next) != 0) {
-        log_warning(LOG_ABOUT(LOG_EVENT_CONFIG_CHANGED), "reload: the "
-                    "configuration is not that with which the daemon was "
-                    "started; a restart takes it into use");
-    }
+    return load_config(data, error);
 }
 
 static gboolean handle_reload(void *data)
 {
     Service *self = data;
-    g_autoptr(GError) error = NULL;
+    ReloadSetup setup = {
+        .daemon = &self->daemon,
+        .tunnels = self->tunnels,
+        .rate_clock = self->rate_clock,
+        .drain = self->drain,
+        .expiry = self->expiry,
+        .link_server = self->link_server,
+        .file = self->options->config_file,
+        .load = load_again,
+        .data = (void *)self->options,
+    };
 
     if (drain_is_active(self->drain)) {
         log_info(NULL, "reload: not any more, the daemon is stopping");
         return G_SOURCE_CONTINUE;
     }
     service_reloading();
-    if (credentials_reload(self->daemon.credentials, &error)) {
-        log_info(LOG_ABOUT(LOG_EVENT_RELOADED), "reloaded the TLS credentials; "
-                 "running migrations keep theirs");
-        check_certificates(self);
-    } else {
-        log_error(LOG_ABOUT(LOG_EVENT_RELOAD_FAILED),
-                  "reload: %s; all credentials stay as they were", error->message);
-    }
-    compare_config(self);
+    reload_run(&setup);
     service_ready();
     return G_SOURCE_CONTINUE;
 }
@@ -397,21 +350,18 @@ static void stop(Service *self)
     }
     send_last_events();
     control_free(self->control);
-    if (self->tunnels) {
-        g_ptr_array_unref(self->tunnels);
-    }
+    tunnels_free(self->tunnels);
     registry_join(self->daemon.registry);
     last_words_free(self->daemon.last_words);
     drain_free(self->drain);
     send_last_events();     /* to nobody any more: frees them */
     rate_clock_free(self->rate_clock);
-    g_hash_table_unref(self->daemon.peer_limiters);
-    limiter_unref(self->daemon.limiter);
     registry_free(self->daemon.registry);
     peer_status_free(self->daemon.peer_status);
     expiry_free(self->expiry);
     credentials_free(self->daemon.credentials);
     history_free(self->daemon.history);
+    daemon_clear(&self->daemon);
     g_free(self->link_address);
 }
 

@@ -101,12 +101,12 @@ static void add_seconds(Writer *self, const char *suffix,
 
 /* ---- the daemon ---------------------------------------------------------------------- */
 
-static void add_daemon(Writer *self, const Daemon *daemon)
+static void add_daemon(Writer *self, const Daemon *daemon, const Config *config)
 {
     begin_family(self, "multiferry_build_info", "gauge", NULL,
                  "Always 1; the version is a label.");
     add_number(self, LABELS("version", MULTIFERRY_VERSION, "name",
-                            daemon->config->name), 1);
+                            config->name), 1);
     begin_family(self, "multiferry_start_time_seconds", "gauge", "seconds",
                  "When the daemon was started, since 1970.");
     add_seconds(self, "", NULL, (uint64_t)daemon->start_us / 1000);
@@ -115,10 +115,10 @@ static void add_daemon(Writer *self, const Daemon *daemon)
     add_number(self, NULL, registry_get_memory(daemon->registry));
     begin_family(self, "multiferry_memory_limit_bytes", "gauge", "bytes",
                  "The most that may be granted ([daemon] memory).");
-    add_number(self, NULL, daemon->config->memory);
+    add_number(self, NULL, config->memory);
     begin_family(self, "multiferry_migrations_limit", "gauge", NULL,
                  "Migrations that may run at once ([daemon] max-migrations).");
-    add_number(self, NULL, daemon->config->max_migrations);
+    add_number(self, NULL, config->max_migrations);
 }
 
 static void add_certificates(Writer *self, const Daemon *daemon)
@@ -138,9 +138,9 @@ static void add_certificates(Writer *self, const Daemon *daemon)
 
 /* ---- peers -------------------------------------------------------------------------- */
 
-static void add_peers(Writer *self, const Daemon *daemon)
+static void add_peers(Writer *self, Daemon *daemon, const Config *config)
 {
-    GPtrArray *peers = daemon->config->peers;
+    const GPtrArray *peers = config->peers;
 
     begin_family(self, "multiferry_peer_up", "gauge", NULL,
                  "1 if the last link with the peer came up, 0 if it could not "
@@ -401,14 +401,15 @@ static void add_gauges(Writer *self, const Daemon *daemon)
     }
 }
 
-char *metrics_to_text(const Daemon *daemon, MetricsFormat format)
+char *metrics_to_text(Daemon *daemon, MetricsFormat format)
 {
     Writer self = { g_string_new(NULL), format, NULL, false };
+    g_autoptr(Config) config = daemon_ref_config(daemon);
     g_autoptr(Totals) totals = registry_get_totals(daemon->registry);
 
-    add_daemon(&self, daemon);
+    add_daemon(&self, daemon, config);
     add_certificates(&self, daemon);
-    add_peers(&self, daemon);
+    add_peers(&self, daemon, config);
     add_counters(&self, totals);
     add_reasons(&self, totals);
     add_histograms(&self, totals);

@@ -17,6 +17,7 @@ typedef enum {
 
 const char *metrics_get_content_type(MetricsFormat format);
 /* g_free(). */
-char *metrics_to_text(const Daemon *daemon, MetricsFormat format);
+/* Any thread. */
+char *metrics_to_text(Daemon *daemon, MetricsFormat format);
 
 #endif

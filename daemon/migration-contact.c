@@ -17,7 +17,7 @@ static bool is_of_former(Migration *migration, const ConfigPeer *peer,
     bool former;
 
     g_mutex_lock(&migration->lock);
-    former = migration->peer == peer && migration->link &&
+    former = migration_has_peer(migration, peer) && migration->link &&
              strcmp(migration->far.daemon, name) == 0 &&
              link_instance_differs(migration->far.instance, instance);
     g_mutex_unlock(&migration->lock);
@@ -91,9 +91,10 @@ static bool refuse(Daemon *daemon, const LinkHello *hello, const ConfigPeer *pee
     return false;
 }
 
-static bool answer(Daemon *daemon, Stream *stream, GError **error)
+static bool answer(const Migration *migration, Stream *stream, GError **error)
 {
-    return link_lane_accept(stream, daemon->config->name, daemon->instance, error);
+    return link_lane_accept(stream, migration->config->name,
+                            migration->daemon->instance, error);
 }
 
 /* The connection of a main lane has broken, and this is the next. */
@@ -106,7 +107,7 @@ static bool take_main(Daemon *daemon, Migration *migration, Stream **stream,
     if (!migration_check_main(migration, hello->generation, peer, &refusal)) {
         return refuse(daemon, hello, peer, refusal, error);
     }
-    return answer(daemon, *stream, error) &&
+    return answer(migration, *stream, error) &&
            migration_take_main(migration, stream, hello->generation, peer, error);
 }
 
@@ -119,7 +120,7 @@ static bool take_bulk(Daemon *daemon, Migration *migration, Stream **stream,
     if (!migration_check_lane(migration, hello->lane, peer, &refusal)) {
         return refuse(daemon, hello, peer, refusal, error);
     }
-    return answer(daemon, *stream, error) &&
+    return answer(migration, *stream, error) &&
            migration_take_lane(migration, stream, hello->lane, hello->generation,
                                peer, error);
 }
@@ -129,12 +130,12 @@ static bool take_abort(Daemon *daemon, Migration *migration, Stream **stream,
                        const LinkHello *hello, const ConfigPeer *peer,
                        GError **error)
 {
-    if (migration->peer != peer) {
+    if (!migration_has_peer(migration, peer)) {
         return refuse(daemon, hello, peer, NULL, error);
     }
     migration_link_end(migration, hello->reason, hello->cancelled);
     migration_wait_ended(migration, ENDED_MS);
-    if (!answer(daemon, *stream, error)) {
+    if (!answer(migration, *stream, error)) {
         return false;
     }
     stream_finish(*stream);
@@ -142,15 +143,26 @@ static bool take_abort(Daemon *daemon, Migration *migration, Stream **stream,
     return true;
 }
 
+Config *migration_contact_ref_config(Daemon *daemon, const LinkHello *hello)
+{
+    g_autoptr(Migration) migration = NULL;
+
+    if (hello && (hello->role != LINK_ROLE_MAIN || hello->resume)) {
+        migration = registry_find_destination(daemon->registry,
+                                              hello->migration);
+    }
+    return migration ? config_ref(migration->config) : daemon_ref_config(daemon);
+}
+
 bool migration_contact_take_lane(Daemon *daemon, Stream **stream,
-                                 const LinkHello *hello, const ConfigPeer *peer,
-                                 GError **error)
+                                 const LinkHello *hello, Config *config,
+                                 const ConfigPeer *peer, GError **error)
 {
     g_autoptr(Migration) migration = NULL;
 
     migration_contact_note(daemon, peer, hello->daemon, hello->instance);
     if (hello->role == LINK_ROLE_MAIN && !hello->resume) {
-        return migration_target_begin(daemon, stream, hello, peer, error);
+        return migration_target_begin(daemon, stream, hello, config, peer, error);
     }
     migration = registry_find_destination(daemon->registry, hello->migration);
     if (!migration || link_instance_differs(hello->expected, daemon->instance)) {

@@ -17,8 +17,15 @@
  * migration, any other belongs to one.  Answers the hello, takes *stream.
  */
 bool migration_contact_take_lane(Daemon *daemon, Stream **stream,
-                                 const LinkHello *hello, const ConfigPeer *peer,
-                                 GError **error) G_GNUC_WARN_UNUSED_RESULT;
+                                 const LinkHello *hello, Config *config,
+                                 const ConfigPeer *peer, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+/*
+ * The configuration by which to judge whose lane it is; a reference.  That of the
+ * migration which @hello goes on with, so that a reload does not cut off the next
+ * connection of what runs; else the daemon's.  NULL: nothing was said yet.
+ */
+Config *migration_contact_ref_config(Daemon *daemon, const LinkHello *hello);
 
 /* @peer's daemon @name says that it is @instance.  Waits a moment for those migrations
  * to end of which that is the end. */

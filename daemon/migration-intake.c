@@ -47,7 +47,7 @@ void migration_refuse_connection(Migration *self, const GError *error)
 static bool check_lane_locked(const Migration *self, unsigned lane,
                               const ConfigPeer *peer, GError **error)
 {
-    if (peer == self->peer && self->ingress &&
+    if (migration_has_peer(self, peer) && self->ingress &&
         self->role == MIGRATION_DESTINATION) {
         return true;
     }
@@ -87,7 +87,8 @@ bool migration_take_lane(Migration *self, Stream **stream, unsigned lane,
 static bool check_main_locked(const Migration *self, const ConfigPeer *peer,
                               GError **error)
 {
-    if (peer == self->peer && self->role == MIGRATION_DESTINATION && self->link) {
+    if (migration_has_peer(self, peer) && self->role == MIGRATION_DESTINATION &&
+        self->link) {
         return true;
     }
     g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,

@@ -94,7 +94,7 @@ static Stream *connect_lane(Migration *self, LinkHello hello,
                             GError **error)
 {
     g_autoptr(TlsCredentials) credentials =
-        daemon_get_link_credentials(self->daemon, error);
+        daemon_get_link_credentials(self->daemon, self->config, error);
 
     if (!credentials) {
         return NULL;
@@ -508,6 +508,7 @@ static void copy_text(char *ret, size_t size, const char *text)
 void migration_link_leave_word(Migration *self)
 {
     LastWord word = {
+        .config = self->config,
         .peer = self->peer,
         .hello = { .role = LINK_ROLE_MAIN, .resume = true, .abort = true },
         .budget_ms = migration_outage_get_far_budget(self),

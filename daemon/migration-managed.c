@@ -344,6 +344,7 @@ Migration *migration_managed_start(Daemon *daemon, const ManagedSetup *managed,
     ManagedDriver *driver = g_new0(ManagedDriver, 1);
     MigrationSetup setup = {
         .daemon = daemon,
+        .config = managed->config,
         .kind = MIGRATION_MANAGED,
         .role = MIGRATION_SOURCE,
         .name = managed->vm->name,

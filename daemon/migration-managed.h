@@ -9,6 +9,7 @@
 #include "daemon/migration.h"
 
 typedef struct {
+    Config *config;                 /* which the next two are of */
     const ConfigVm *vm;
     const ConfigPeer *peer;
     const char *as;                 /* the VM's name there; NULL: the same */

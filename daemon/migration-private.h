@@ -71,7 +71,7 @@ struct Migration {
     MigrationKind kind;             /* but see registry_claim() */
     MigrationRole role;
     Daemon *daemon;
-    const Config *config;
+    Config *config;                 /* a reference: reloads do not touch it */
     char *name;
     const ConfigPeer *peer;
     MigrationBody body;
@@ -127,6 +127,9 @@ struct Migration {
     char *rejected_channel;         /* of the thread alone: whose packet was
                                        refused; NULL: nobody's */
 };
+
+/* By name: those of two configurations are not the same object. */
+bool migration_has_peer(const Migration *self, const ConfigPeer *peer);
 
 LogContext migration_log_context(const Migration *self);
 

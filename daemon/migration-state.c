@@ -27,6 +27,11 @@ const char *migration_state_to_string(MigrationState state)
     return state_names[state];
 }
 
+bool migration_has_peer(const Migration *self, const ConfigPeer *peer)
+{
+    return self->peer && strcmp(self->peer->name, peer->name) == 0;
+}
+
 LogContext migration_log_context(const Migration *self)
 {
     return (LogContext) {
@@ -231,7 +236,7 @@ char *migration_describe_end(Migration *self, const ConfigPeer *peer)
     char *text = NULL;
 
     g_mutex_lock(&self->lock);
-    if (self->peer == peer && migration_state_is_final(self->state)) {
+    if (migration_has_peer(self, peer) && migration_state_is_final(self->state)) {
         text = g_strdup_printf("%s%s%s", state_names[self->state],
                                self->error ? ": " : "",
                                self->error ? self->error->message : "");

@@ -281,12 +281,13 @@ static void free_target(void *data)
 /* ---- its beginning ---------------------------------------------------------------------------- */
 
 bool migration_target_begin(Daemon *daemon, Stream **stream,
-                            const LinkHello *hello, const ConfigPeer *peer,
-                            GError **error)
+                            const LinkHello *hello, Config *config,
+                            const ConfigPeer *peer, GError **error)
 {
     MigrationTarget *target = g_new0(MigrationTarget, 1);
     MigrationSetup setup = {
         .daemon = daemon,
+        .config = config,
         .id = hello->migration,
         .kind = MIGRATION_TUNNEL,
         .role = MIGRATION_DESTINATION,
@@ -305,7 +306,7 @@ bool migration_target_begin(Daemon *daemon, Stream **stream,
         free_target(target);
         return false;
     }
-    if (!link_lane_accept(*stream, daemon->config->name, daemon->instance,
+    if (!link_lane_accept(*stream, config->name, daemon->instance,
                           error)) {
         migration_leave(migration);
         free_target(target);

@@ -10,7 +10,8 @@
 
 /* A migration for a peer's main lane with its hello.  Answers that, takes *stream. */
 bool migration_target_begin(Daemon *daemon, Stream **stream,
-                            const LinkHello *hello, const ConfigPeer *peer,
-                            GError **error) G_GNUC_WARN_UNUSED_RESULT;
+                            const LinkHello *hello, Config *config,
+                            const ConfigPeer *peer, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
 
 #endif

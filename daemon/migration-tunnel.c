@@ -46,7 +46,8 @@ bool migration_tunnel_connect(Migration *self, const ConfigTunnel *tunnel,
     };
 
     if (tunnel->tls) {
-        credentials = daemon_get_tunnel_credentials(self->daemon, tunnel,
+        credentials = daemon_get_tunnel_credentials(self->daemon,
+                                                    self->config, tunnel,
                                                     false, error);
         if (!credentials) {
             return false;
@@ -125,14 +126,15 @@ static bool run(Migration *self, void *data, GError **error)
     return !self->link || finish(self, error);
 }
 
-static Migration *make(Daemon *daemon, const ConfigTunnel *tunnel)
+static Migration *make(Daemon *daemon, Config *config, const ConfigTunnel *tunnel)
 {
     MigrationSetup setup = {
         .daemon = daemon,
+        .config = config,
         .kind = MIGRATION_TUNNEL,
         .role = tunnel->connect ? MIGRATION_RELAY : MIGRATION_SOURCE,
         .name = tunnel->name,
-        .peer = tunnel->connect ? NULL : config_find_peer(daemon->config,
+        .peer = tunnel->connect ? NULL : config_find_peer(config,
                                                           tunnel->peer),
         .rate = tunnel->rate,
         .weight = tunnel->weight,
@@ -143,10 +145,11 @@ static Migration *make(Daemon *daemon, const ConfigTunnel *tunnel)
     return migration_new(&setup);
 }
 
-Migration *migration_tunnel_start(Daemon *daemon, const ConfigTunnel *tunnel,
+Migration *migration_tunnel_start(Daemon *daemon, Config *config,
+                                  const ConfigTunnel *tunnel,
                                   Listener *listener, GError **error)
 {
-    g_autoptr(Migration) self = make(daemon, tunnel);
+    g_autoptr(Migration) self = make(daemon, config, tunnel);
     ExchangeSetup exchange = {
         .memory = migration_queue_memory(self),
         .main_ring = MIGRATION_MAIN_RING,

@@ -9,10 +9,11 @@
 #include "daemon/migration.h"
 
 /*
- * A migration of @tunnel whose source connects to @listener (lent; lives longer):
+ * A migration of @config's @tunnel whose source connects to @listener (lent; lives longer):
  * made, ready for migration_take_arrival(), and started.  NULL: refused.
  */
-Migration *migration_tunnel_start(Daemon *daemon, const ConfigTunnel *tunnel,
+Migration *migration_tunnel_start(Daemon *daemon, Config *config,
+                                  const ConfigTunnel *tunnel,
                                   Listener *listener, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 

@@ -284,7 +284,8 @@ Migration *migration_new(const MigrationSetup *setup)
     self->kind = setup->kind;
     self->role = setup->role;
     self->daemon = setup->daemon;
-    self->config = setup->daemon->config;
+    self->config = setup->config ? config_ref(setup->config)
+                                 : daemon_ref_config(setup->daemon);
     self->name = g_strdup(setup->name);
     self->peer = setup->peer;
     self->body = setup->body;
@@ -333,5 +334,6 @@ void migration_unref(Migration *self)
     recorder_free(self->recorder);
     traffic_free(self->traffic);
     g_free(self->name);
+    config_unref(self->config);
     g_free(self);
 }

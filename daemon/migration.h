@@ -56,7 +56,8 @@ typedef struct {
     MigrationKind kind;
     MigrationRole role;
     const char *name;           /* of the VM or the tunnel; copied */
-    const ConfigPeer *peer;     /* NULL: none; lent by the configuration */
+    Config *config;             /* all that it will know of one; NULL: the daemon's now */
+    const ConfigPeer *peer;     /* NULL: none; lent by that configuration */
     uint64_t rate;              /* bytes/s; 0: no limit of its own */
     unsigned weight;
     MigrationBody body;

@@ -13,7 +13,9 @@
 typedef struct RateClock RateClock;
 
 /* Sets what holds now.  @daemon must outlive it. */
-RateClock *rate_clock_new(const Daemon *daemon);
+RateClock *rate_clock_new(Daemon *daemon);
+/* After daemon_set_config(): by the daemon's schedules as they are now. */
+void rate_clock_set_config(RateClock *self);
 void rate_clock_free(RateClock *self);
 
 /* As the timer does, at this minute of the day. */

@@ -10,12 +10,12 @@ enum {
 };
 
 struct Registry {
-    const Config *config;
     GMainContext *context;      /* of the sink */
 
     GMutex lock;                /* guards all below; a migration's lock may be
                                    taken under it */
     GCond changed;
+    Config *config;             /* a reference */
     RegistrySink sink;
     void *sink_data;
     bool stopping;
@@ -27,11 +27,11 @@ struct Registry {
     Totals *shown;              /* what the last caller was given */
 };
 
-Registry *registry_new(const Config *config)
+Registry *registry_new(Config *config)
 {
     Registry *self = g_new0(Registry, 1);
 
-    self->config = config;
+    self->config = config_ref(config);
     self->context = g_main_context_ref_thread_default();
     g_mutex_init(&self->lock);
     g_cond_init(&self->changed);
@@ -56,6 +56,7 @@ void registry_free(Registry *self)
     g_hash_table_unref(self->monitors);
     totals_free(self->ended);
     totals_free(self->shown);
+    config_unref(self->config);
     g_cond_clear(&self->changed);
     g_mutex_clear(&self->lock);
     g_main_context_unref(self->context);
@@ -292,6 +293,19 @@ void registry_end(Registry *self, Migration *migration, uint64_t memory)
     g_mutex_unlock(&self->lock);
 }
 
+/* ---- limits ---------------------------------------------------------------------- */
+
+void registry_set_config(Registry *self, Config *config)
+{
+    Config *old;
+
+    g_mutex_lock(&self->lock);
+    old = self->config;
+    self->config = config_ref(config);
+    g_mutex_unlock(&self->lock);
+    config_unref(old);
+}
+
 /* ---- looking ---------------------------------------------------------------------- */
 
 /* The newest; of a daemon that is its own peer, the source side, which paces. */
@@ -417,7 +431,7 @@ unsigned registry_count_of_peer(Registry *self, const ConfigPeer *peer)
     for (unsigned i = 0; i < self->running->len; i++) {
         const Migration *migration = g_ptr_array_index(self->running, i);
 
-        n += migration->peer == peer;
+        n += migration_has_peer(migration, peer);
     }
     g_mutex_unlock(&self->lock);
     return n;

@@ -16,7 +16,9 @@
 typedef void (*RegistrySink)(const char *event, JsonObject *data,
                              void *sink_data);
 
-Registry *registry_new(const Config *config);
+Registry *registry_new(Config *config);
+/* What may be granted from now on; those that run keep what they have. */
+void registry_set_config(Registry *self, Config *config);
 /* No migration may be running any more. */
 void registry_free(Registry *self);
 

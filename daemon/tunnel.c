@@ -6,12 +6,17 @@
  * that one is ending (its source or destination has gone, it failed), whoever
  * comes next belongs to the next migration, and waits until the old one is over.
  *
+ * What it listens with never changes; a reload may give it another destination and
+ * other rates, for its next migration.  One that is to go takes no other migration,
+ * but all connections of the one it has.
+ *
  * Except the old source's last channels: it connects them all before it hears that
  * the migration has failed, and then hangs up.  They must neither make a migration,
  * which would fail, nor join the next guest's.
  */
 #include "daemon/tunnel.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -27,14 +32,21 @@ enum {
 };
 
 struct Tunnel {
-    Daemon *daemon;
-    const ConfigTunnel *config;
+    Daemon *daemon;             /* these are constant */
+    Config *origin;             /* a reference: has the next */
+    const ConfigTunnel *listening;      /* by which its listener works */
     Address *address;
-    Listener *listener;
+    int fd;                     /* the listening socket; -1: handed on */
+    int listener_fd;            /* the same, for the listener; -1: it has it */
+    Listener *listener;         /* NULL: not started */
 
-    GMutex lock;                /* held while a migration is looked up or made;
-                                   a migration's and the registry's come under it */
+    GMutex lock;                /* guards all below; held while a migration is looked
+                                   up or made; a migration's and the registry's
+                                   come under it */
     GCond idle;
+    Config *config;             /* a reference: has the next */
+    const ConfigTunnel *tunnel; /* of the next migration */
+    bool retired;               /* there is to be no next migration */
     bool used;                  /* there has been a migration */
     bool waiting;               /* somebody waits for the old one to end */
     Migration *current;         /* a reference; NULL: none yet */
@@ -97,9 +109,14 @@ static Migration *get_current(Tunnel *self, const Arrival *arrival,
         }
         wait_old_ended(self);
     }
-    if (!self->current) {
+    if (!self->current && self->retired) {
+        g_set_error(error, STREAM_ERROR, STREAM_ERROR_IO,
+                    "the configuration has no tunnel %s any more that listens "
+                    "as this one does", self->listening->name);
+    } else if (!self->current) {
         self->current = migration_tunnel_start(self->daemon, self->config,
-                                               self->listener, error);
+                                               self->tunnel, self->listener,
+                                               error);
         self->used = true;
     }
     return self->current;
@@ -119,7 +136,7 @@ static Migration *get_joinable(Tunnel *self, GError **error)
 static void drop_late_channel(const Tunnel *self, Arrival *arrival)
 {
     log_info(NULL, "tunnel %s: channel %u from %s came when its migration was "
-             "over, and has hung up", self->config->name, arrival->init.id,
+             "over, and has hung up", self->listening->name, arrival->init.id,
              stream_get_peer(arrival->stream));
     stream_free(g_steal_pointer(&arrival->stream));
 }
@@ -178,82 +195,192 @@ static TlsCredentials *get_credentials(void *data)
     Tunnel *self = data;
     g_autoptr(GError) error = NULL;
     TlsCredentials *credentials =
-        daemon_get_tunnel_credentials(self->daemon, self->config, true, &error);
+        daemon_get_tunnel_credentials(self->daemon, self->origin,
+                                      self->listening, true, &error);
 
     g_assert(credentials);      /* loaded by tunnel_new(), kept by reloads */
     return credentials;
 }
 
-static bool check_credentials(Tunnel *self, bool listen, GError **error)
+static bool check_leg(Daemon *daemon, const Config *config,
+                      const ConfigTunnel *tunnel, bool listen, GError **error)
 {
     g_autoptr(TlsCredentials) credentials = NULL;
 
-    if (!(listen ? self->config->listen_tls : self->config->tls)) {
+    if (!(listen ? tunnel->listen_tls : tunnel->tls)) {
         return true;
     }
-    credentials = daemon_get_tunnel_credentials(self->daemon, self->config,
-                                                listen, error);
+    credentials = daemon_get_tunnel_credentials(daemon, config, tunnel, listen,
+                                                error);
     return credentials != NULL;
+}
+
+bool tunnel_check(Daemon *daemon, const Config *config,
+                  const ConfigTunnel *tunnel, GError **error)
+{
+    if (!check_leg(daemon, config, tunnel, true, error) ||
+        !check_leg(daemon, config, tunnel, false, error)) {
+        g_prefix_error(error, "tunnel %s: ", tunnel->name);
+        return false;
+    }
+    return true;
 }
 
 /* A tunnel that lets in whoever reaches it should not go unnoticed. */
 static void warn_of_strangers(const Tunnel *self)
 {
-    if (self->config->listen_tls && !self->config->listen_tls_verify_client) {
+    if (self->listening->listen_tls && !self->listening->listen_tls_verify_client) {
         log_warning(NULL, "tunnel %s: listen-tls-verify-client=no: whoever "
                     "reaches %s can send a guest through it",
-                    self->config->name, self->address->text);
+                    self->listening->name, self->address->text);
     }
 }
 
-static bool start_listening(Tunnel *self, GError **error)
+/* ---- reload ---------------------------------------------------------------------- */
+
+bool tunnel_listens_for(const Tunnel *self, const ConfigTunnel *tunnel)
 {
-    g_autofree char *name = g_strdup_printf("tunnel %s", self->config->name);
+    const Address *address = self->listening->listen;
+
+    if (strcmp(address->text, tunnel->listen->text) != 0) {
+        return false;
+    }
+    /* Port 0 is another port for each tunnel. */
+    return address->kind != ADDRESS_TCP || address->port != 0 ||
+           strcmp(self->listening->name, tunnel->name) == 0;
+}
+
+static bool listens_with_same_tls(const ConfigTunnel *a, const ConfigTunnel *b)
+{
+    if (!a->listen_tls || !b->listen_tls) {
+        return a->listen_tls == b->listen_tls;
+    }
+    return a->listen_tls_verify_client == b->listen_tls_verify_client &&
+           g_strcmp0(a->listen_tls_client, b->listen_tls_client) == 0 &&
+           g_strcmp0(a->tls_directory, b->tls_directory) == 0 &&
+           a->tls_psk == b->tls_psk;
+}
+
+bool tunnel_can_become(const Tunnel *self, const Config *config,
+                       const ConfigTunnel *tunnel)
+{
+    const ConfigTimeouts *own = &self->origin->timeouts;
+    const ConfigTimeouts *next = &config->timeouts;
+
+    return strcmp(self->listening->name, tunnel->name) == 0 &&
+           listens_with_same_tls(self->listening, tunnel) &&
+           own->handshake_ms == next->handshake_ms &&
+           own->first_bytes_ms == next->first_bytes_ms;
+}
+
+void tunnel_become(Tunnel *self, Config *config, const ConfigTunnel *tunnel)
+{
+    Config *old;
+
+    g_mutex_lock(&self->lock);
+    old = self->config;
+    self->config = config_ref(config);
+    self->tunnel = tunnel;
+    g_mutex_unlock(&self->lock);
+    config_unref(old);
+}
+
+void tunnel_retire(Tunnel *self)
+{
+    g_mutex_lock(&self->lock);
+    self->retired = true;
+    g_mutex_unlock(&self->lock);
+}
+
+bool tunnel_is_idle(Tunnel *self)
+{
+    bool idle;
+
+    g_mutex_lock(&self->lock);
+    idle = !self->waiting &&
+           (!self->current || migration_wait_ended(self->current, 0));
+    g_mutex_unlock(&self->lock);
+    return idle;
+}
+
+int tunnel_take_socket(Tunnel *self)
+{
+    int fd = self->fd;
+
+    self->fd = -1;
+    return fd;
+}
+
+/* ---- life ------------------------------------------------------------------------ */
+
+/* Its own listening socket, or @fd. */
+static bool bind_socket(Tunnel *self, int fd, GError **error)
+{
+    self->fd = fd >= 0 ? fd : address_listen(self->listening->listen, BACKLOG,
+                                             UNIX_MODE, error);
+    if (self->fd < 0) {
+        return false;
+    }
+    self->listener_fd = fcntl(self->fd, F_DUPFD_CLOEXEC, 0);
+    if (self->listener_fd < 0) {
+        g_set_error(error, G_IO_ERROR, g_io_error_from_errno(errno), "%s",
+                    g_strerror(errno));
+        return false;
+    }
+    self->address = address_of_listener(self->fd, error);
+    return self->address != NULL;
+}
+
+Tunnel *tunnel_new(Daemon *daemon, Config *config, const ConfigTunnel *tunnel,
+                   int fd, GError **error)
+{
+    Tunnel *self = g_new0(Tunnel, 1);
+
+    self->daemon = daemon;
+    self->fd = self->listener_fd = -1;
+    self->origin = config_ref(config);
+    self->config = config_ref(config);
+    self->listening = self->tunnel = tunnel;
+    g_mutex_init(&self->lock);
+    g_cond_init(&self->idle);
+    if (!bind_socket(self, fd, error)) {
+        g_prefix_error(error, "tunnel %s: ", tunnel->name);
+        tunnel_free(self);
+        return NULL;
+    }
+    return self;
+}
+
+void tunnel_start(Tunnel *self)
+{
+    g_autofree char *name = g_strdup_printf("tunnel %s", self->listening->name);
     ListenerSetup setup = {
         .name = name,
-        .get_credentials = self->config->listen_tls ? get_credentials : NULL,
-        .tls_client = self->config->listen_tls_client,
-        .handshake_ms = self->daemon->config->timeouts.handshake_ms,
-        .first_bytes_ms = self->daemon->config->timeouts.first_bytes_ms,
+        .get_credentials = self->listening->listen_tls ? get_credentials : NULL,
+        .tls_client = self->listening->listen_tls_client,
+        .handshake_ms = self->origin->timeouts.handshake_ms,
+        .first_bytes_ms = self->origin->timeouts.first_bytes_ms,
         .handler = take_arrival,
         .refused = refuse_connection,
         .may_be_preempt = may_be_preempt,
         .data = self,
     };
-    int fd = address_listen(self->config->listen, BACKLOG, UNIX_MODE, error);
 
-    if (fd < 0) {
-        return false;
-    }
-    self->address = address_of_listener(fd, error);
-    if (!self->address) {
-        close(fd);
-        return false;
-    }
     /* An intake thread may come at once: it waits for the listener's address. */
     g_mutex_lock(&self->lock);
-    self->listener = listener_new(fd, &setup);
+    self->listener = listener_new(self->listener_fd, &setup);
+    self->listener_fd = -1;
     g_mutex_unlock(&self->lock);
-    return true;
+    log_info(LOG_ABOUT(LOG_EVENT_LISTENING), "tunnel %s: listening at %s",
+             self->listening->name, self->address->text);
+    warn_of_strangers(self);
 }
 
-Tunnel *tunnel_new(Daemon *daemon, const ConfigTunnel *tunnel, GError **error)
+static void close_socket(int fd)
 {
-    Tunnel *self = g_new0(Tunnel, 1);
-
-    self->daemon = daemon;
-    self->config = tunnel;
-    g_mutex_init(&self->lock);
-    g_cond_init(&self->idle);
-    if (!check_credentials(self, true, error) ||
-        !check_credentials(self, false, error) ||
-        !start_listening(self, error)) {
-        g_prefix_error(error, "tunnel %s: ", tunnel->name);
-        tunnel_free(self);
-        return NULL;
+    if (fd >= 0) {
+        close(fd);
     }
-    warn_of_strangers(self);
-    return self;
 }
 
 void tunnel_free(Tunnel *self)
@@ -261,7 +388,7 @@ void tunnel_free(Tunnel *self)
     if (!self) {
         return;
     }
-    if (self->address && self->address->kind == ADDRESS_UNIX) {
+    if (self->fd >= 0 && self->address && self->address->kind == ADDRESS_UNIX) {
         unlink(self->address->host);
     }
     listener_free(self->listener);
@@ -269,7 +396,11 @@ void tunnel_free(Tunnel *self)
         migration_join(self->current);
     }
     migration_unref(self->current);
+    close_socket(self->fd);
+    close_socket(self->listener_fd);
     address_free(self->address);
+    config_unref(self->config);
+    config_unref(self->origin);
     g_cond_clear(&self->idle);
     g_mutex_clear(&self->lock);
     g_free(self);
@@ -282,5 +413,5 @@ const Address *tunnel_get_address(const Tunnel *self)
 
 const char *tunnel_get_name(const Tunnel *self)
 {
-    return self->config->name;
+    return self->listening->name;
 }

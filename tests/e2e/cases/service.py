@@ -182,7 +182,7 @@ def reload_refused(t, how):
 
 @case('e2e/service/reload-of-a-changed-configuration', needs=['daemon'])
 def reload_changed(t):
-    """It is not used, and that is said; what would not start is said to be so."""
+    """It is used, and that is said; what would not start is refused."""
     daemon = Daemon(t, 'd', {})
     path = os.path.join(daemon.dir, 'multiferryd.conf')
     with open(path) as f:
@@ -196,11 +196,12 @@ def reload_changed(t):
         return daemon.log_text()[n:]
     check('configuration' not in reload_with('# a comment\n' + before), daemon.log_text())
     said_of_change = reload_with(before.replace('[daemon]', '[daemon]\nrate=1Gbit'))
-    check('warning: reload: the configuration is not that' in said_of_change, said_of_change)
-    check(daemon.qmp.cmd('query-status')['rate-limit'] == 0, 'it is used')
+    check('info: reloaded the configuration' in said_of_change, said_of_change)
+    check(daemon.qmp.cmd('query-status')['rate-limit'] == 125000000, 'it is not used')
     said_of_error = reload_with(before + '\n[nonsense]\n')
-    check(re.search('error: reload: .*nonsense.*would not start', said_of_error), said_of_error)
-    check('configuration' not in reload_with(before), daemon.log_text())
+    check(re.search('error: reload: .*nonsense.*nothing .* was taken over', said_of_error), said_of_error)
+    check(daemon.qmp.cmd('query-status')['rate-limit'] == 125000000, 'a refused one is used')
+    check('[daemon] rate: from' in reload_with(before), daemon.log_text())
 
 
 @case('e2e/service/reload-while-migrating', needs=NEEDS)

@@ -196,11 +196,18 @@ static const Answer bad_answers[] = {
       "the peer refused: GenericError: no reason given" },
 };
 
-static bool on_lane(Stream **stream, const LinkHello *hello,
+static Config *get_config(const LinkHello *hello, void *data)
+{
+    (void)hello;
+    return config_ref(&((Fixture *)data)->config);
+}
+
+static bool on_lane(Stream **stream, const LinkHello *hello, Config *config,
                     const ConfigPeer *peer, void *data, GError **error)
 {
     Fixture *self = data;
 
+    g_assert_true(config == &self->config);
     if (hello->lane == 13) {
         g_set_error(error, QMP_CLASS, QMP_CLASS_DEVICE_NOT_FOUND,
                     "no such migration");
@@ -234,7 +241,7 @@ static void fixture_open(Fixture *self, const ConfigTimeouts *ours)
 {
     FixtureSpec server = { .dns = "dc2.test" }, client = { .dns = "dc1.test" };
     LinkServerSetup setup = {
-        .config = &self->config, .get_credentials = get_credentials,
+        .get_config = get_config, .get_credentials = get_credentials,
         .handler = on_lane, .data = self,
     };
     g_autoptr(Address) any = address_parse("127.0.0.1:0", NULL);
@@ -245,6 +252,7 @@ static void fixture_open(Fixture *self, const ConfigTimeouts *ours)
     self->directory = fixture_x509(&ca, &server, &client);
     fixture_ca_clear(&ca);
     self->credentials = fixture_load(TLS_X509, self->directory);
+    g_atomic_ref_count_init(&self->config.refs);      /* ours, to the end */
     self->config.timeouts = *ours;
     self->config.peers = g_ptr_array_new_with_free_func(g_free);
     self->us = (ConfigPeer) {

@@ -129,14 +129,10 @@ static void test_clock_moves_limiters(void)
 {
     g_autoptr(Config) config = config_load_from_data(text, strlen(text), "f",
                                                      NULL, NULL, NULL);
-    Daemon daemon = { .config = config };
+    Daemon daemon;
     RateClock *clock;
 
-    daemon.limiter = limiter_new(NULL, config->rate, 1);
-    daemon.peer_limiters = g_hash_table_new_full(
-        g_str_hash, g_str_equal, NULL, (GDestroyNotify)limiter_unref);
-    g_hash_table_insert(daemon.peer_limiters, (char *)"dc2",
-                        limiter_new(daemon.limiter, 0, 1));
+    daemon_init(&daemon, config);
     clock = rate_clock_new(&daemon);
     rate_clock_set_time(clock, 22 * 60);
     g_assert_cmpuint(limiter_get_rate(daemon.limiter), ==, 2000 * MBIT);
@@ -153,8 +149,57 @@ static void test_clock_moves_limiters(void)
     rate_clock_set_time(clock, 22 * 60);
     g_assert_cmpuint(limiter_get_rate(daemon.limiter), ==, 2000 * MBIT);
     rate_clock_free(clock);
-    g_hash_table_unref(daemon.peer_limiters);
-    limiter_unref(daemon.limiter);
+    daemon_clear(&daemon);
+}
+
+/* What is set by hand stays, unless the file changes just that. */
+static void test_reload_sets_what_has_changed(void)
+{
+    static const char head[] = "[tls]\ndirectory=/t\n";
+    static const struct {
+        const char *peer;       /* what dc2 says now */
+        uint64_t by_hand, after;
+    } steps[] = {
+        { "rate=80mbit\n", 0, 80 * MBIT },
+        { "rate=80mbit\nlanes=8\n", 7 * MBIT, 7 * MBIT },
+        { "rate=90mbit\n", 7 * MBIT, 90 * MBIT },
+        { "rate=90mbit\nrate@00:00-24:00=5mbit\n", 0, 5 * MBIT },
+        { "rate=90mbit\nrate@00:00-24:00=5mbit\nlanes=8\n", 7 * MBIT, 7 * MBIT },
+        { "rate=90mbit\nrate@00:00-24:00=6mbit\n", 0, 6 * MBIT },
+        { "rate=90mbit\n", 0, 90 * MBIT },
+        { "rate=90mbit\nrate@00:00-24:00=5mbit\n", 0, 5 * MBIT },
+        { "rate=80mbit\n", 0, 80 * MBIT },
+    };
+    Daemon daemon;
+    RateClock *clock = NULL;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(steps); i++) {
+        g_autofree char *file = g_strconcat(
+            head, "[peer dc2]\naddress=h:1\ncertificate-name=x\n",
+            steps[i].peer, NULL);
+        g_autoptr(GError) error = NULL;
+        g_autoptr(Config) config = config_load_from_data(
+            file, strlen(file), "f", NULL, NULL, &error);
+        const ConfigPeer *peer;
+
+        g_assert_no_error(error);
+        peer = config_find_peer(config, "dc2");
+        if (!clock) {
+            daemon_init(&daemon, config);
+            clock = rate_clock_new(&daemon);
+        } else {
+            if (steps[i].by_hand) {
+                limiter_set_rate(daemon_get_limiter(&daemon, peer),
+                                 steps[i].by_hand);
+            }
+            daemon_set_config(&daemon, config);
+            rate_clock_set_config(clock);
+        }
+        g_assert_cmpuint(limiter_get_rate(daemon_get_limiter(&daemon, peer)),
+                         ==, steps[i].after);
+    }
+    rate_clock_free(clock);
+    daemon_clear(&daemon);
 }
 
 int main(int argc, char **argv)
@@ -169,5 +214,6 @@ int main(int argc, char **argv)
     ADD("configuration-and-back", test_configuration_and_back);
     ADD("configuration-says-where", test_configuration_says_where);
     ADD("clock-moves-limiters", test_clock_moves_limiters);
+    ADD("reload-sets-what-has-changed", test_reload_sets_what_has_changed);
     return g_test_run();
 }

@@ -21,11 +21,10 @@ static void begin(Fixture *self)
                     .max_migrations = 3 },
         .peer = { .name = (char *)"dc2" },
     };
-    self->daemon.config = &self->config;
-    self->daemon.limiter = limiter_new(NULL, 0, 1);
-    self->daemon.peer_limiters = g_hash_table_new(g_str_hash, g_str_equal);
-    g_hash_table_insert(self->daemon.peer_limiters, self->peer.name,
-                        self->daemon.limiter);
+    /* One reference is ours; the arrays are not looked into. */
+    g_atomic_ref_count_init(&self->config.refs);
+    self->config.peers = g_ptr_array_new();
+    daemon_init(&self->daemon, &self->config);
     self->daemon.registry = registry_new(&self->config);
 }
 
@@ -36,8 +35,8 @@ static void end(Fixture *self)
         /* events that are still on their way */
     }
     registry_free(self->daemon.registry);
-    g_hash_table_unref(self->daemon.peer_limiters);
-    limiter_unref(self->daemon.limiter);
+    daemon_clear(&self->daemon);
+    g_ptr_array_unref(self->config.peers);
 }
 
 static bool wait_for_cancel(Migration *migration, void *data, GError **error)
