@@ -8,6 +8,7 @@
 #include "daemon/managed-driver.h"
 
 #include "daemon/migration-link.h"
+#include "daemon/registry.h"
 #include "qmp/error.h"
 
 enum {
@@ -124,6 +125,38 @@ void managed_end_finish(ManagedDriver *self)
     put_back(self);
 }
 
+static bool is_paused(const QemuMigrateStatus *status)
+{
+    return status && strcmp(status->status, "postcopy-paused") == 0;
+}
+
+/* The last that it says, once it has ended its migration or paused; NULL: nothing. */
+static const QemuMigrateStatus *wait_ended(ManagedDriver *self)
+{
+    int64_t deadline_us = g_get_monotonic_time() + SETTLE_MS * 1000LL;
+    const QemuMigrateStatus *status = managed_follow_poll(self);
+
+    while (status && qemu_migrate_status_is_active(status->status) &&
+           !is_paused(status) && g_get_monotonic_time() < deadline_us) {
+        g_usleep(10 * 1000);
+        status = managed_follow_poll(self);
+    }
+    return status;
+}
+
+/* A QEMU that is paused goes on with what is set, once it is recovered. */
+static void put_back_or_keep(ManagedDriver *self, const QemuMigrateStatus *status)
+{
+    if (!is_paused(status) && (status || !self->recovering)) {
+        put_back(self);
+        return;
+    }
+    registry_keep_paused(self->migration->daemon->registry, self->vm->name,
+                         MIGRATION_SOURCE, (RegistryPaused) {
+        .setup = g_steal_pointer(&self->setup),
+    });
+}
+
 /* Where the guest is, after a failure before the destination took over. */
 static void report_source(ManagedDriver *self, GError **error)
 {
@@ -146,7 +179,6 @@ void managed_end_give_up(ManagedDriver *self, GError **error)
 {
     Migration *migration = self->migration;
     const QemuMigrateStatus *status = NULL;
-    int64_t deadline_us = g_get_monotonic_time() + SETTLE_MS * 1000LL;
     bool in_halves;
 
     if (migration_is_cancelled(migration)) {
@@ -162,18 +194,10 @@ void managed_end_give_up(ManagedDriver *self, GError **error)
     migration_link_abort(migration, *error, in_halves);
     migration_tear_down(migration);
     if (self->client && self->migrate_given) {
-        do {
-            g_usleep(status ? 10 * 1000 : 0);
-            status = managed_follow_poll(self);
-        } while (status && qemu_migrate_status_is_active(status->status) &&
-                 strcmp(status->status, "postcopy-paused") != 0 &&
-                 g_get_monotonic_time() < deadline_us);
+        status = wait_ended(self);
     }
-    if (status && strcmp(status->status, "postcopy-paused") == 0) {
-        return;     /* it goes on with what is set, once it is recovered */
-    }
-    put_back(self);
-    if (!migration->taken_over) {
+    put_back_or_keep(self, status);
+    if (!migration->taken_over && !is_paused(status)) {
         report_source(self, error);
     }
 }

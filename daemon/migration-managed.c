@@ -13,6 +13,7 @@
 #include "daemon/ingress-qemu.h"
 #include "daemon/managed-driver.h"
 #include "daemon/migration-link.h"
+#include "daemon/registry.h"
 #include "qmp/peer.h"
 
 enum {
@@ -283,8 +284,22 @@ static bool start_migrate(ManagedDriver *self, GError **error)
                         cancellable(self), error) || explain(self, error);
 }
 
+/* Of a migration that broke in postcopy: what it had set is ours to put back. */
+static void take_kept(ManagedDriver *self)
+{
+    RegistryPaused kept = registry_take_paused(
+        self->migration->daemon->registry, self->vm->name, MIGRATION_SOURCE);
+
+    if (self->recovering) {
+        self->setup = kept.setup;
+    } else {
+        qemu_setup_free(kept.setup);
+    }
+}
+
 static bool begin(ManagedDriver *self, GError **error)
 {
+    take_kept(self);
     return inspect(self, error) && prepare_peer(self, error) &&
            listen_for_source(self, error) &&
            (self->recovering || set_up_source(self, error)) &&

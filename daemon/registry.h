@@ -9,8 +9,8 @@
 #define DAEMON_REGISTRY_H
 
 #include "daemon/migration.h"
+#include "daemon/qemu.h"
 #include "daemon/totals.h"
-#include "qmp/client.h"
 
 /* On the main loop.  @data is consumed. */
 typedef void (*RegistrySink)(const char *event, JsonObject *data,
@@ -43,14 +43,19 @@ void registry_set_name(Registry *self, Migration *migration,
 /* It is over: free its share; it stays listed for a while. */
 void registry_end(Registry *self, Migration *migration, uint64_t memory);
 
-/*
- * The QMP session with a destination that is postcopy-paused, kept for its recovery:
- * a new one could not be negotiated while its main loop stands still.  Takes
- * @client, by the VM's name.
- */
-void registry_keep_monitor(Registry *self, const char *vm, QmpClient *client);
-/* NULL: there is none.  The caller's. */
-QmpClient *registry_take_monitor(Registry *self, const char *vm);
+/* Of a QEMU that is postcopy-paused, kept for its recovery; each may be NULL. */
+typedef struct {
+    QmpClient *client;      /* of a destination: a new session could not be
+                               negotiated while its main loop stands still */
+    QemuSetup *setup;       /* what is to be put back when it has ended */
+} RegistryPaused;
+
+/* Takes what is in @paused; dropped when QEMU ends the session. */
+void registry_keep_paused(Registry *self, const char *vm, MigrationRole role,
+                          RegistryPaused paused);
+/* The caller's. */
+RegistryPaused registry_take_paused(Registry *self, const char *vm,
+                                    MigrationRole role);
 
 /* By id, or by the VM's or tunnel's name if one of that name is running; a
  * reference or NULL. */

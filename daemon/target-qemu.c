@@ -65,15 +65,18 @@ static const ConfigVm *find_vm(Migration *migration, JsonObject *args,
 /* Of a migration that broke in postcopy one may be there still; see registry.h. */
 static QmpClient *connect_monitor(TargetQemu *self, GError **error)
 {
-    QmpClient *kept = registry_take_monitor(self->migration->daemon->registry,
-                                            self->vm->name);
+    RegistryPaused kept = registry_take_paused(
+        self->migration->daemon->registry, self->vm->name,
+        MIGRATION_DESTINATION);
+    g_autoptr(GError) ended = kept.client ? qmp_client_get_error(kept.client)
+                                          : NULL;
 
-    g_autoptr(GError) ended = kept ? qmp_client_get_error(kept) : NULL;
-
-    if (kept && self->recovering && !ended) {
-        return kept;
+    if (kept.client && self->recovering && !ended) {
+        self->setup = kept.setup;
+        return kept.client;
     }
-    qmp_client_free(kept);
+    qmp_client_free(kept.client);
+    qemu_setup_free(kept.setup);
     return qmp_client_connect(self->vm->qmp->text, qmp_ms(self),
                               cancellable(self), error);
 }
@@ -469,8 +472,11 @@ void target_qemu_give_up(TargetQemu *self, bool begun, bool postcopy)
 {
     if (postcopy || self->recovering) {
         /* It waits on, postcopy-paused. */
-        registry_keep_monitor(self->migration->daemon->registry,
-                              self->vm->name, g_steal_pointer(&self->client));
+        registry_keep_paused(self->migration->daemon->registry, self->vm->name,
+                             MIGRATION_DESTINATION, (RegistryPaused) {
+            .client = g_steal_pointer(&self->client),
+            .setup = g_steal_pointer(&self->setup),
+        });
         return;
     }
     if (!self->opened) {

@@ -3,6 +3,7 @@
 
 Its pages come slowly and the guest is busy, so that it has to ask for some.
 """
+from cases.managed import assert_put_back, settings
 from harness import Skip, assert_migrated, case, check, wait_for
 from harness.certs import Authority, qemu_x509
 from harness.compare import compare
@@ -311,9 +312,10 @@ def wait_failed(daemon):
 
 @case('e2e/postcopy/recover', needs=NEEDS)
 def managed_recovery(t):
-    """multiferry recover joins the halves."""
+    """multiferry recover joins the halves, and what the first attempt had set is put back."""
     way = way_of(t, 'managed', n=2, k=2, rate='80Mbit', words=['--postcopy-auto'])
     src, dst = way.ends(both=dict(append=BUSY))
+    before = settings(src), settings(dst)
     way.begin()
     wait_for(lambda: src.migration().get('ram', {}).get('postcopy-requests', 0) > 0,
              'a page request', 60)
@@ -328,4 +330,5 @@ def managed_recovery(t):
     code, _, _ = way.sites.client.run('recover', 'web1', '--to', 'dc2')
     check(code == 0, 'recover: status %d' % code)
     assert_migrated(t, src, dst)
+    assert_put_back(src, dst, before)
     t.result(way.legs, '-', 'completed')
