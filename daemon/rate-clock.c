@@ -112,7 +112,7 @@ static GArray *make_hands(RateClock *self, const GArray *before)
 void rate_clock_set_config(RateClock *self)
 {
     g_autoptr(GArray) before = g_steal_pointer(&self->hands);
-    g_autoptr(Config) old = g_steal_pointer(&self->config);
+    g_autoptr(Config) old G_GNUC_UNUSED = g_steal_pointer(&self->config);
 
     self->config = daemon_ref_config(self->daemon);
     self->hands = make_hands(self, before);
