@@ -6,6 +6,10 @@
 #include "daemon/log.h"
 #include "wire/error.h"
 
+/*
+ * Silent strangers can use up the candidates, and the source's own channel is refused
+ * then.  Time cannot tell them apart: it may be silent for all of precopy.
+ */
 enum {
     CANDIDATES_MAX = 16,
     BUFFER_SIZE = 16 * 1024,    /* at least PREEMPT_START_MAX */

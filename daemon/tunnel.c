@@ -12,7 +12,10 @@
  *
  * Except the old source's last channels: it connects them all before it hears that
  * the migration has failed, and then hangs up.  They must neither make a migration,
- * which would fail, nor join the next guest's.
+ * which would fail, nor join the next guest's.  So a channel that comes then has a
+ * moment to hang up.  That is a guess at what its host needs to see our FIN; where it
+ * is too short, the next migration has a channel too many and fails, with its guest
+ * still at the source.
  */
 #include "daemon/tunnel.h"
 
