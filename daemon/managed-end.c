@@ -119,7 +119,8 @@ void managed_end_finish(ManagedDriver *self)
 {
     g_autoptr(GError) error = NULL;
 
-    if (!migration_link_call(self->migration, "finish", NULL, NULL, &error)) {
+    if (!migration_link_call(self->migration, "finish", NULL,
+                             self->migration->hurry, &error)) {
         migration_add_warning(self->migration, "%s", error->message);
     }
     put_back(self);

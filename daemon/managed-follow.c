@@ -8,6 +8,7 @@
 #include "daemon/managed-driver.h"
 
 #include "daemon/migration-link.h"
+#include "qmp/message.h"
 
 enum {
     TICK_MS = 100,
@@ -104,14 +105,17 @@ static void let_run(ManagedDriver *self)
 {
     JsonObject *arguments = json_object_new();
     bool start = self->recovering ? self->recover_start : self->was_running;
+    g_autoptr(JsonObject) answer = NULL;
     GError *error = NULL;
 
     json_object_set_boolean_member(arguments, "start", start);
     json_object_set_boolean_member(arguments, "postcopy", TRUE);
-    if (!migration_link_call(self->migration, "resume", arguments, NULL,
-                             &error)) {
+    answer = migration_link_ask(self->migration, "resume", arguments, &error);
+    if (!answer) {
         exchange_fail(self->migration->exchange, error);
-    } else if (start && !self->recovering) {
+    } else if (start && !self->recovering &&
+               g_strcmp0(qmp_message_get_string(answer, "status"),
+                         "inmigrate") != 0) {
         managed_follow_measure_downtime(self);
     }
 }

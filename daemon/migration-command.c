@@ -52,6 +52,12 @@ bool migration_cancel(Migration *self, GError **error)
     return true;
 }
 
+void migration_hurry(Migration *self)
+{
+    g_cancellable_cancel(self->hurry);
+    migration_post(self, g_new0(Message, 1));   /* MESSAGE_NOTHING: look again */
+}
+
 bool migration_start_postcopy(Migration *self, GError **error)
 {
     Message *message;

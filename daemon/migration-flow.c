@@ -294,7 +294,8 @@ void migration_wait_source_closed(Migration *self)
     ExchangeSnapshot now;
 
     exchange_get_snapshot(self->exchange, &now);
-    while (!now.main_ended && g_get_monotonic_time() < deadline_us) {
+    while (!now.main_ended && !g_cancellable_is_cancelled(self->hurry) &&
+           g_get_monotonic_time() < deadline_us) {
         g_autoptr(Message) message G_GNUC_UNUSED = migration_wait(self, 100);
 
         exchange_get_snapshot(self->exchange, &now);

@@ -80,6 +80,8 @@ struct Migration {
     Limiter *limiter;
     GAsyncQueue *messages;
     GCancellable *cancellable;      /* ends whatever the thread waits for */
+    GCancellable *hurry;            /* likewise, what it waits for once the guest has
+                                       arrived and nothing depends on it any more */
     int64_t start_us;               /* monotonic */
     gint control_waiting;           /* atomic: the peer's messages in the queue */
     uint64_t memory;                /* share, bytes */
@@ -198,7 +200,7 @@ Flow migration_follow(Migration *self, const Message *message, GError **error);
 bool migration_explain_postcopy(Migration *self, GError **error);
 
 /* After FLOW_TAKEN_OVER: wait until the source has closed its main channel, so
- * that closing ours takes nothing back. */
+ * that closing ours takes nothing back; not when it is to hurry. */
 void migration_wait_source_closed(Migration *self);
 
 #endif

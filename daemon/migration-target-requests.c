@@ -14,7 +14,7 @@
 #include "daemon/registry.h"
 #include "qmp/message.h"
 
-enum { POSTCOPY_GIVEN_MS = 10 * 1000 };
+enum { POSTCOPY_GIVEN_MS = 2 * 1000 };
 
 /* ---- prepare ------------------------------------------------------------------------ */
 
@@ -191,41 +191,61 @@ static bool check_arrived(MigrationTarget *self, const char *request,
     return false;
 }
 
+/* In postcopy its half is enough, once the QEMU has been told to run it. */
+static bool is_given(const MigrationTarget *self)
+{
+    ExchangeSnapshot now;
+
+    exchange_get_snapshot(self->migration->exchange, &now);
+    return now.postcopy_given || (now.shut && now.shut_value == 0);
+}
+
 /* What is under way to the destination QEMU gets a moment to arrive. */
-static void wait_postcopy_given(Exchange *exchange, ExchangeSnapshot *now)
+static bool wait_given(const MigrationTarget *self)
 {
     int64_t deadline_us = g_get_monotonic_time() + POSTCOPY_GIVEN_MS * 1000LL;
 
-    exchange_get_snapshot(exchange, now);
-    while (!now->postcopy_given && !now->shut &&
-           g_get_monotonic_time() < deadline_us) {
-        g_autoptr(GError) over = exchange_get_error(exchange);
+    while (!is_given(self)) {
+        g_autoptr(GError) over = exchange_get_error(self->migration->exchange);
 
-        if (over) {
-            return;
+        if (over || g_get_monotonic_time() > deadline_us) {
+            return false;
         }
         g_usleep(5 * 1000);
-        exchange_get_snapshot(exchange, now);
+    }
+    return true;
+}
+
+void migration_target_catch_up(MigrationTarget *self)
+{
+    GError *error = NULL;
+    JsonObject *answer;
+
+    if (!self->resume_due || !is_given(self)) {
+        return;
+    }
+    self->resume_due = false;
+    answer = target_qemu_resume(self->qemu, self->resume_start, true, &error);
+    if (answer) {
+        json_object_unref(answer);
+    } else {
+        exchange_fail(self->migration->exchange, error);
     }
 }
 
-/* In postcopy its half is enough, once it has been told to run it. */
-static bool check_resumable(MigrationTarget *self, bool postcopy,
-                            GError **error)
+static JsonObject *resume_postcopy(MigrationTarget *self, bool start,
+                                   GError **error)
 {
-    ExchangeSnapshot now = { 0 };
+    JsonObject *answer;
 
-    if (!postcopy || !self->migration->exchange) {
-        return check_arrived(self, "resume", error);
+    if (wait_given(self)) {
+        return target_qemu_resume(self->qemu, start, true, error);
     }
-    wait_postcopy_given(self->migration->exchange, &now);
-    if (now.postcopy_given || (now.shut && now.shut_value == 0)) {
-        return true;
-    }
-    g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_REFUSED,
-                "resume: allowed in postcopy only once the destination QEMU was "
-                "told to run the guest");
-    return false;
+    self->resume_due = true;
+    self->resume_start = start;
+    answer = json_object_new();
+    json_object_set_string_member(answer, "status", "inmigrate");
+    return answer;
 }
 
 static JsonObject *do_resume(MigrationTarget *self, JsonObject *args,
@@ -235,9 +255,14 @@ static JsonObject *do_resume(MigrationTarget *self, JsonObject *args,
 
     qmp_message_get_bool(args, "start", &start);
     qmp_message_get_bool(args, "postcopy", &postcopy);
-    return check_managed(self, "resume", error) &&
-           check_resumable(self, postcopy, error)
-           ? target_qemu_resume(self->qemu, start, error) : NULL;
+    if (!check_managed(self, "resume", error)) {
+        return NULL;
+    }
+    if (postcopy && self->migration->exchange) {
+        return resume_postcopy(self, start, error);
+    }
+    return check_arrived(self, "resume", error)
+           ? target_qemu_resume(self->qemu, start, false, error) : NULL;
 }
 
 static JsonObject *do_finish(MigrationTarget *self, JsonObject *args,

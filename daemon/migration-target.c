@@ -217,6 +217,7 @@ static bool wait_finished(MigrationTarget *self, GError **error)
         g_autoptr(Message) message = migration_wait(self->migration, TICK_MS);
 
         check_outage(self, &deadline_us);
+        migration_target_catch_up(self);
         self->link_ended |= message->kind == MESSAGE_LINK_ENDED;
         if (message->kind == MESSAGE_CONTROL) {
             note_late_abort(self, message->object);
@@ -237,6 +238,9 @@ static bool follow(MigrationTarget *self, GError **error)
         g_autoptr(Message) message = migration_wait(self->migration, TICK_MS);
 
         flow = handle_message(self, message, error);
+        if (flow != FLOW_FAILED) {
+            migration_target_catch_up(self);
+        }
     }
     return flow == FLOW_TAKEN_OVER && wait_finished(self, error);
 }

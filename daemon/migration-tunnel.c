@@ -93,10 +93,11 @@ static bool finish(Migration *self, GError **error)
     GError *failure = NULL;
     ExchangeSnapshot now;
 
-    if (migration_link_call(self, "finish", NULL, NULL, &failure)) {
+    exchange_get_snapshot(self->exchange, &now);
+    if (migration_link_call(self, "finish", NULL, now.shut ? self->hurry : NULL,
+                            &failure)) {
         return true;
     }
-    exchange_get_snapshot(self->exchange, &now);
     if (!now.shut) {
         g_propagate_error(error, failure);
         return false;

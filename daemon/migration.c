@@ -297,6 +297,7 @@ Migration *migration_new(const MigrationSetup *setup)
     self->recorder = recorder_new();
     self->messages = g_async_queue_new_full((GDestroyNotify)message_free);
     self->cancellable = g_cancellable_new();
+    self->hurry = g_cancellable_new();
     self->start_us = self->last_sample_us = g_get_monotonic_time();
     self->downtime_ms = -1;
     g_mutex_init(&self->lock);
@@ -328,6 +329,7 @@ void migration_unref(Migration *self)
     g_cond_clear(&self->ended);
     g_mutex_clear(&self->lock);
     g_object_unref(self->cancellable);
+    g_object_unref(self->hurry);
     g_async_queue_unref(self->messages);
     limiter_unref(self->limiter);
     g_free(self->rejected_channel);

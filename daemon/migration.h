@@ -85,6 +85,8 @@ bool migration_start(Migration *self, GError **error)
 /* Any thread.  Too late once the destination has taken over: an error then. */
 bool migration_cancel(Migration *self, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+/* The daemon is about to end: courtesies are left out.  Any thread. */
+void migration_hurry(Migration *self);
 /* Refused unless it was begun with postcopy, and is not in it yet. */
 bool migration_start_postcopy(Migration *self, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;

@@ -7,6 +7,7 @@ enum {
     FINISHED_KEPT = 100,
     MEMORY_MIN = 8 * 1024 * 1024,   /* with less a migration cannot run well */
     STOP_MS = 10 * 1000,
+    PATIENT_MS = 2 * 1000,          /* of that, for those that are about to end */
 };
 
 struct Registry {
@@ -526,9 +527,20 @@ void registry_refuse(Registry *self)
     g_mutex_unlock(&self->lock);
 }
 
+/* Until none is running, or so long. */
+static void wait_for_none(Registry *self, unsigned timeout_ms)
+{
+    int64_t deadline_us = g_get_monotonic_time() + timeout_ms * 1000LL;
+
+    g_mutex_lock(&self->lock);
+    while (self->running->len > 0 &&
+           g_cond_wait_until(&self->changed, &self->lock, deadline_us)) {
+    }
+    g_mutex_unlock(&self->lock);
+}
+
 void registry_stop(Registry *self)
 {
-    int64_t deadline_us = g_get_monotonic_time() + STOP_MS * 1000LL;
     g_autoptr(GPtrArray) running = NULL;
 
     registry_refuse(self);
@@ -540,11 +552,11 @@ void registry_stop(Registry *self)
             continue;   /* it is about to complete */
         }
     }
-    g_mutex_lock(&self->lock);
-    while (self->running->len > 0 &&
-           g_cond_wait_until(&self->changed, &self->lock, deadline_us)) {
+    wait_for_none(self, PATIENT_MS);
+    for (unsigned i = 0; i < running->len; i++) {
+        migration_hurry(g_ptr_array_index(running, i));
     }
-    g_mutex_unlock(&self->lock);
+    wait_for_none(self, STOP_MS - PATIENT_MS);
 }
 
 void registry_join(Registry *self)

@@ -358,25 +358,98 @@ static bool continue_paused(TargetQemu *self, const char *status,
     return qemu_cont(self->client, qmp_ms(self), NULL, error);
 }
 
-static bool wait_status(TargetQemu *self, bool start, bool continued,
+/*
+ * In postcopy the pages that it needs to load come over the link, and for want of one
+ * its whole main loop may stand still: no answer from it is no failure then, for the
+ * guest cannot go back and will run as it was told.
+ */
+static bool is_waiting(bool postcopy, GError **error)
+{
+    if (!postcopy || !g_error_matches(*error, QMP_ERROR, QMP_ERROR_TIMEOUT)) {
+        return false;
+    }
+    g_clear_error(error);
+    return true;
+}
+
+/* *ret_done: it is as it should be. */
+static bool ask_status(TargetQemu *self, bool start, bool *continued,
+                       char **ret_status, bool *ret_done, GError **error)
+{
+    bool running;
+
+    g_clear_pointer(ret_status, g_free);
+    if (!qemu_query_status(self->client, &running, ret_status, qmp_ms(self),
+                           NULL, error) ||
+        (start && !continue_paused(self, *ret_status, continued, error))) {
+        return false;
+    }
+    *ret_done = strcmp(*ret_status, "inmigrate") != 0 && (running || !start);
+    return true;
+}
+
+/* Less than the source's side waits for the answer. */
+static int64_t get_running_us(const TargetQemu *self, bool postcopy)
+{
+    return 1000LL * (postcopy
+                     ? self->migration->config->timeouts.handshake_ms + qmp_ms(self)
+                     : RUNNING_MS);
+}
+
+/* Time without a link does not count.  False: the migration is over. */
+static bool judge_link(const TargetQemu *self, int64_t *deadline_us, GError **error)
+{
+    GError *over = exchange_get_error(self->migration->exchange);
+    LinkMainOutage outage;
+
+    link_main_get_outage(self->migration->link, &outage);
+    if (outage.down) {
+        *deadline_us = g_get_monotonic_time() + get_running_us(self, true);
+    }
+    if (over) {
+        g_propagate_error(error, over);
+    }
+    return !over;
+}
+
+/* What it will be, once it has loaded: it was told to run. */
+static void note_not_yet(TargetQemu *self, char **ret_status)
+{
+    migration_add_warning(self->migration, "vm %s: the destination QEMU was told to "
+                          "run the guest, and has not loaded it yet",
+                          self->vm->name);
+    g_free(*ret_status);
+    *ret_status = g_strdup("inmigrate");
+}
+
+/* In postcopy, and then only, the last status may be "inmigrate". */
+static bool wait_status(TargetQemu *self, bool start, bool postcopy,
                         char **ret_status, GError **error)
 {
-    int64_t deadline_us = g_get_monotonic_time() + RUNNING_MS * 1000LL;
+    int64_t deadline_us = g_get_monotonic_time() +
+                          get_running_us(self, postcopy);
+    bool continued = self->safe, done = false;
 
     do {
-        bool running;
+        g_autoptr(GError) failure = NULL;
 
-        g_clear_pointer(ret_status, g_free);
-        if (!qemu_query_status(self->client, &running, ret_status,
-                               qmp_ms(self), NULL, error) ||
-            (start && !continue_paused(self, *ret_status, &continued, error))) {
+        if (!ask_status(self, start, &continued, ret_status, &done, &failure) &&
+            !is_waiting(postcopy, &failure)) {
+            g_propagate_error(error, g_steal_pointer(&failure));
             return false;
         }
-        if (strcmp(*ret_status, "inmigrate") != 0 && (running || !start)) {
+        if (done) {
             return true;
         }
         g_usleep(POLL_MS * 1000);
+        if (postcopy && !judge_link(self, &deadline_us, error)) {
+            return false;
+        }
     } while (g_get_monotonic_time() < deadline_us);
+    if (postcopy && (!*ret_status || strcmp(*ret_status, "inmigrate") == 0)) {
+        note_not_yet(self, ret_status);
+        return true;
+    }
     g_set_error(error, MIGRATION_ERROR, MIGRATION_ERROR_FAILED,
                 "got run state '%s', expected %s", *ret_status,
                 start ? "'running'" : "an end of the incoming migration");
@@ -398,7 +471,20 @@ static bool check_reachable(TargetQemu *self, GError **error)
     return true;
 }
 
-JsonObject *target_qemu_resume(TargetQemu *self, bool start, GError **error)
+static bool let_run(TargetQemu *self, bool postcopy, GError **error)
+{
+    g_autoptr(GError) failure = NULL;
+
+    if (qemu_cont(self->client, qmp_ms(self), NULL, &failure) ||
+        is_waiting(postcopy, &failure)) {
+        return true;
+    }
+    g_propagate_error(error, g_steal_pointer(&failure));
+    return false;
+}
+
+JsonObject *target_qemu_resume(TargetQemu *self, bool start, bool postcopy,
+                               GError **error)
 {
     g_autofree char *status = NULL;
     JsonObject *answer;
@@ -407,13 +493,12 @@ JsonObject *target_qemu_resume(TargetQemu *self, bool start, GError **error)
     if (!self->postcopy && !self->recovering) {
         migration_set_state(self->migration, MIGRATION_HANDOVER);
     }
-    if (self->safe && !check_reachable(self, error)) {
+    if (self->safe && !postcopy && !check_reachable(self, error)) {
         return NULL;
     }
     self->left_paused = !start;
-    if ((start && self->safe &&
-         !qemu_cont(self->client, qmp_ms(self), NULL, error)) ||
-        !wait_status(self, start, self->safe, &status, error)) {
+    if ((start && self->safe && !let_run(self, postcopy, error)) ||
+        !wait_status(self, start, postcopy, &status, error)) {
         g_prefix_error(error, "vm %s: the guest has arrived but could not be "
                        "continued: ", self->vm->name);
         return NULL;

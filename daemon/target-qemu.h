@@ -24,8 +24,10 @@ void target_qemu_describe(TargetQemu *self, JsonObject *answer);
 /* Keep it from starting by itself (safe), let it listen, make the egress. */
 bool target_qemu_open(TargetQemu *self, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
-/* Start the guest if @start, or see that it runs (fast).  The answer to `resume`. */
-JsonObject *target_qemu_resume(TargetQemu *self, bool start, GError **error)
+/* Start the guest if @start, or see that it runs (fast).  The answer to `resume`: in
+ * @postcopy it may say that the guest is still to be loaded, and will run then. */
+JsonObject *target_qemu_resume(TargetQemu *self, bool start, bool postcopy,
+                               GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
 void target_qemu_put_back(TargetQemu *self);
 /* The source side went silent, or gave up for @reason (NULL: silent), after the

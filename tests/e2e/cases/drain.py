@@ -4,8 +4,11 @@ import os
 import signal
 
 from harness import Qemu, assert_migrated, assert_runs_at, case, check, wait_for
+from harness.daemon import Daemon, free_port
 from harness.qmp import QmpError
+from harness.raw import RawDest, RawSource
 from harness.sites import Sites
+from harness.stream import Capture
 
 NEEDS = ['daemon', 'certtool']
 
@@ -58,6 +61,20 @@ def waits(t, how, at):
     check(not daemon.left_sockets(), 'left %s' % daemon.left_sockets())
     check('READY=1' not in daemon.notify.said[daemon.notify.said.index('STOPPING=1'):],
           'ready behind its end: %s' % daemon.notify.said)
+
+
+@case('e2e/drain/source-lingers', needs=['daemon'])
+def source_lingers(t):
+    """A source that has been told, and does not close, is not waited for when we are to end."""
+    capture = Capture(t.options.tree, 'qemu100-none-2ch')
+    dest = RawDest(t, capture)
+    listen = 'tcp:127.0.0.1:%d' % free_port()
+    daemon = Daemon(t, 'tunnel', {'tunnel web': {'listen': listen, 'connect': dest.address}})
+    source = RawSource(t, listen, capture)
+    source.wait_shut()
+    check(daemon.migrations_active(), 'it is over already: nothing was shown')
+    daemon.terminate()
+    check(': completed' in daemon.log_text(), 'the log has no end of it: %s' % daemon.log_text())
 
 
 @case('e2e/drain/takes-nothing-new', needs=NEEDS)

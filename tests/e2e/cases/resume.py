@@ -24,14 +24,16 @@ LANES = 4
 class Scene:
     """A managed migration on its way through a relay."""
 
-    def __init__(self, t, rate='60mbit', lanes=LANES, dc1=None, dc2=None, **arguments):
+    def __init__(self, t, rate='60mbit', lanes=LANES, dc1=None, dc2=None, timeouts=None,
+                 **arguments):
         self.t = t
         self.src, self.dst = Qemu.source(t), Qemu.destination(t)
         self.relay = None
         peer = {'rate': rate, 'outage': '20s', 'outage-switchover': '8s', **(dc1 or {})}
         self.sites = Sites(t, self.src, self.dst, lanes=lanes, through=self._through,
-                           dc1={'timeouts': TIMEOUTS, 'peer dc2': peer},
-                           dc2={'timeouts': TIMEOUTS, 'peer dc1': dc2 or {}})
+                           dc1={'timeouts': {**TIMEOUTS, **(timeouts or {})}, 'peer dc2': peer},
+                           dc2={'timeouts': {**TIMEOUTS, **(timeouts or {})},
+                                'peer dc1': dc2 or {}})
         self.dc1, self.dc2 = self.sites.dc1, self.sites.dc2
         self.id = self.dc1.qmp.cmd('migrate', vm='web1', peer='dc2', downtime_limit=150,
                                    **arguments)['id']
@@ -163,6 +165,17 @@ def postcopy(t, how, seconds):
     check(scene.src.migration()['status'] == 'postcopy-active', 'it is over already')
     scene.break_link(how, seconds)
     scene.assert_arrived()
+
+
+@case('e2e/resume/postcopy/pages-are-late', needs=NEEDS, timeout=90, full=True)
+def pages_are_late(t):
+    """The package is on its way for longer than the request to run the guest may take."""
+    scene = Scene(t, rate='40mbit', timeouts={'qmp': '2s', 'handshake': '2s'}, postcopy_auto=True)
+    scene.dc1.qmp.event('MIGRATION', id=scene.id, state='postcopy', timeout=60)
+    scene.sites.client.json('limit', 'dc2', '64kbit')
+    time.sleep(9)                   # that time passes is what is tested
+    scene.sites.client.json('limit', 'dc2', 'unlimited')
+    scene.assert_arrived(resumed=False)
 
 
 @case('e2e/resume/peer-stopped', needs=NEEDS, timeout=90)
