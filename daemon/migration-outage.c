@@ -77,7 +77,7 @@ unsigned migration_outage_get_far_budget(const Migration *self)
  * followed to its end, and no page is here any more. */
 static bool may_be_complete(const Migration *self, const ExchangeSnapshot *now)
 {
-    return (now->opaque || self->state >= MIGRATION_SWITCHOVER) &&
+    return (now->opaque || g_atomic_int_get(&self->state) >= MIGRATION_SWITCHOVER) &&
            now->all_sent;
 }
 
@@ -93,7 +93,7 @@ static unsigned get_source_budget(const Migration *self,
     if (!self->safe_handover && may_be_complete(self, now)) {
         return LINK_MAIN_FOREVER;
     }
-    return self->state == MIGRATION_SWITCHOVER
+    return g_atomic_int_get(&self->state) == MIGRATION_SWITCHOVER
            ? self->peer->outage_switchover_ms : self->peer->outage_ms;
 }
 

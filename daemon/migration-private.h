@@ -110,13 +110,14 @@ struct Migration {
     GMutex lock;                    /* guards all below, and changes of the above */
     GCond ended;
     bool thread_ended;
-    MigrationState state;
+    MigrationState state;           /* read atomically without the lock */
     bool cancel_asked;
     bool takes_postcopy;            /* migrate-start-postcopy may be asked for */
     bool taken_over;                /* the destination owns the guest */
     GError *error;
     char *warning;
-    char uuid[37];
+    char uuid[37];                  /* constant once it is known */
+    int uuid_known;                 /* atomic */
     int64_t end_us;
     uint64_t rate;                  /* bytes/s on the wire, last second */
     uint64_t last_wire_bytes;

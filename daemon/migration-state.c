@@ -37,9 +37,9 @@ LogContext migration_log_context(const Migration *self)
     return (LogContext) {
         .migration = self->id,
         .vm = self->name,
-        .uuid = self->uuid[0] ? self->uuid : NULL,
+        .uuid = g_atomic_int_get(&self->uuid_known) ? self->uuid : NULL,
         .peer = self->peer ? self->peer->name : NULL,
-        .state = state_names[self->state],
+        .state = state_names[g_atomic_int_get(&self->state)],
     };
 }
 
@@ -67,7 +67,7 @@ static bool change_state(Migration *self, MigrationState state)
               !(self->state == MIGRATION_CANCELLING &&
                 !migration_state_is_final(state));
     if (changed) {
-        self->state = state;
+        g_atomic_int_set(&self->state, state);
     }
     g_mutex_unlock(&self->lock);
     return changed;
@@ -144,6 +144,7 @@ void migration_set_uuid(Migration *self, const char *uuid)
 {
     g_mutex_lock(&self->lock);
     g_strlcpy(self->uuid, uuid, sizeof(self->uuid));
+    g_atomic_int_set(&self->uuid_known, true);
     g_mutex_unlock(&self->lock);
 }
 

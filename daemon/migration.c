@@ -167,7 +167,7 @@ static void *migration_thread(void *data)
     g_mutex_lock(&self->lock);
     self->end_us = g_get_monotonic_time();
     self->error = error;
-    self->state = state;
+    g_atomic_int_set(&self->state, state);
     g_mutex_unlock(&self->lock);
 
     if (self->destroy) {
