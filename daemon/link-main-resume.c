@@ -62,18 +62,6 @@ void link_main_get_outage(LinkMain *self, LinkMainOutage *ret)
     g_mutex_unlock(&self->lock);
 }
 
-bool link_main_has_unsent(LinkMain *self)
-{
-    bool unsent = false;
-
-    g_mutex_lock(&self->lock);
-    for (unsigned i = 0; i < self->n_out; i++) {
-        unsent = unsent || self->out[i].sent < self->out[i].kept.in;
-    }
-    g_mutex_unlock(&self->lock);
-    return unsent;
-}
-
 /* With the lock held. */
 static bool outlives_connection(const LinkMain *self)
 {

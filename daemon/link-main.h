@@ -124,9 +124,6 @@ typedef struct {
 } LinkMainOutage;
 
 void link_main_get_outage(LinkMain *self, LinkMainOutage *ret);
-/* Source side: there are stream bytes that no connection was ever given, so the
- * peer cannot have the whole stream. */
-bool link_main_has_unsent(LinkMain *self);
 
 /* NULL: none; waits until a call under way is over. */
 void link_main_set_ack_handler(LinkMain *self, LinkMainAck handler, void *data);

@@ -197,14 +197,3 @@ void log_init(LogLevel level)
         g_once_init_leave(&initialised, 1);
     }
 }
-
-bool log_level_from_string(const char *text, LogLevel *ret_level)
-{
-    for (size_t i = 0; i < G_N_ELEMENTS(levels); i++) {
-        if (strcmp(levels[i].name, text) == 0) {
-            *ret_level = (LogLevel)i;
-            return true;
-        }
-    }
-    return false;
-}

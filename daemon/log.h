@@ -35,9 +35,6 @@ typedef struct {
 /* Before the first thread starts.  Again only to change the level, any time. */
 void log_init(LogLevel level);
 
-/* "error", "warning", "info", "debug"; for options. */
-bool log_level_from_string(const char *text, LogLevel *ret_level);
-
 void log_message(LogLevel level, const LogContext *context, const char *format, ...)
     G_GNUC_PRINTF(3, 4);
 

@@ -152,26 +152,6 @@ void stream_shutdown(Stream *self)
     stream_socket_shutdown(&self->socket);
 }
 
-/* Below TLS: nobody wants to know what it is, so it need not be decrypted. */
-void stream_drain(Stream *self, unsigned timeout_ms)
-{
-    gint64 deadline_us = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
-    g_autofree char *scratch = g_malloc(64 * 1024);
-
-    while (stream_socket_wait(&self->socket, POLLIN, deadline_us, NULL)) {
-        ssize_t n = recv(self->socket.fd, scratch, 64 * 1024, MSG_DONTWAIT);
-
-        if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN) ||
-            g_get_monotonic_time() >= deadline_us) {
-            return;
-        }
-        if (n > 0) {
-            __atomic_add_fetch(&self->socket.bytes_in, (uint64_t)n,
-                               __ATOMIC_RELAXED);
-        }
-    }
-}
-
 bool stream_is_hung_up(const Stream *self)
 {
     struct pollfd pollfd = { .fd = stream_get_fd(self), .events = POLLRDHUP };

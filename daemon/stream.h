@@ -80,11 +80,6 @@ void stream_finish(Stream *self);
 /* Any thread: end both directions now.  What was written still goes out. */
 void stream_shutdown(Stream *self);
 
-/* Wait (at most @timeout_ms) until the peer has ended its direction, reading
- * and dropping what comes: a close with unread bytes would reset the
- * connection and could take back what we wrote. */
-void stream_drain(Stream *self, unsigned timeout_ms);
-
 /* The peer has ended its direction or is gone; there may be bytes before that. */
 bool stream_is_hung_up(const Stream *self);
 

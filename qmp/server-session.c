@@ -344,14 +344,6 @@ bool qmp_server_session_get_peer(const QmpServerSession *self, QmpPeer *ret)
     return self->has_peer;
 }
 
-bool qmp_server_session_get_uid(const QmpServerSession *self, uid_t *ret)
-{
-    if (self->has_peer) {
-        *ret = self->peer.uid;
-    }
-    return self->has_peer;
-}
-
 bool qmp_server_session_is_negotiated(const QmpServerSession *self)
 {
     return self->negotiated;

@@ -19,7 +19,6 @@
 
 /* Who is connected; false for TCP, where the kernel does not know. */
 bool qmp_server_session_get_peer(const QmpServerSession *self, QmpPeer *ret);
-bool qmp_server_session_get_uid(const QmpServerSession *self, uid_t *ret);
 
 /* --- for the server --- */
 

@@ -91,16 +91,6 @@ static void test_glib_messages_come_too(void)
                     "info: Mine: all is well\n");
 }
 
-static void test_level_names(void)
-{
-    LogLevel level = LOG_LEVEL_INFO;
-
-    g_assert_true(log_level_from_string("debug", &level));
-    g_assert_cmpint(level, ==, LOG_LEVEL_DEBUG);
-    g_assert_false(log_level_from_string("loud", &level));
-    g_assert_cmpint(level, ==, LOG_LEVEL_DEBUG);
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -114,6 +104,5 @@ int main(int argc, char **argv)
                     test_peers_cannot_forge_lines);
     g_test_add_func("/daemon/log/glib-messages-come-too",
                     test_glib_messages_come_too);
-    g_test_add_func("/daemon/log/level-names", test_level_names);
     return g_test_run();
 }

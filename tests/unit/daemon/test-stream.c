@@ -302,33 +302,6 @@ static void test_timeouts(Fixture *self, gconstpointer data G_GNUC_UNUSED)
     g_clear_error(&writer.error);
 }
 
-static gpointer write_and_finish(gpointer data)
-{
-    Job *job = data;
-
-    write_thread(job);
-    stream_finish(job->stream);
-    return NULL;
-}
-
-/* Our unread input must not turn our close into a reset that takes back what
- * the peer has not read yet. */
-static void test_drain_reads_to_the_end(Fixture *self,
-                                        gconstpointer data G_GNUC_UNUSED)
-{
-    Job writer = { .stream = self->client, .len = 3000000 };
-    GThread *thread = g_thread_new("writer", write_and_finish, &writer);
-    char buf[4];
-
-    g_assert_true(stream_write(self->server, "last", 4, NULL));
-    stream_finish(self->server);
-    stream_drain(self->server, 0);      /* does not wait for more */
-    g_assert_true(stream_read_full(self->client, buf, 4, NULL, NULL));
-    stream_drain(self->server, FIXTURE_LONG_MS);    /* until its FIN */
-    g_thread_join(thread);
-    g_assert_true(writer.ok);
-}
-
 static void test_reset_is_an_io_error(Fixture *self,
                                       gconstpointer data G_GNUC_UNUSED)
 {
@@ -516,7 +489,6 @@ int main(int argc, char **argv)
     ADD_ALL("shutdown-keeps-what-was-written",
             test_shutdown_keeps_what_was_written);
     ADD_ALL("timeouts", test_timeouts);
-    ADD_ALL("drain-reads-to-the-end", test_drain_reads_to_the_end);
     ADD_ALL("reset-is-an-io-error", test_reset_is_an_io_error);
     ADD_ONE("tls13", "psk", "tampering-is-noticed", test_tampering_is_noticed);
     ADD_ONE("tls12", "anon", "tampering-is-noticed",

@@ -38,11 +38,11 @@ static const QmpArg echo_args[] = {
 static JsonNode *do_echo(QmpServerSession *session, JsonObject *args,
                          gpointer user_data, GError **error)
 {
-    uid_t uid;
+    QmpPeer peer;
 
     (void)error;
-    g_assert_true(qmp_server_session_get_uid(session, &uid));
-    g_assert_cmpuint(uid, ==, getuid());
+    g_assert_true(qmp_server_session_get_peer(session, &peer));
+    g_assert_cmpuint(peer.uid, ==, getuid());
     g_assert_cmpstr(user_data, ==, "echo data");
     return json_node_copy(json_object_get_member(args, "text"));
 }
