@@ -385,6 +385,7 @@ static int run(const Options *options, Config *config)
         log_info(LOG_ABOUT(LOG_EVENT_READY), "multiferryd %s (%s) is ready",
                  MULTIFERRY_VERSION, config->name);
         g_main_loop_run(self.loop);
+        service_stop_watchdog();
     } else {
         log_error(LOG_ABOUT(LOG_EVENT_START_FAILED), "%s", error->message);
         status = EXIT_STARTUP;
