@@ -72,7 +72,7 @@ static bool look_at_return(Exchange *self, const uint8_t *buf, size_t len,
     traffic_mark(self->traffic, TRAFFIC_SHUT);
     self->stats.shut = true;
     self->stats.shut_value = value;
-    g_cond_broadcast(&self->main_data);     /* see is_end_meant() */
+    g_cond_broadcast(&self->main_data);     /* its end is meant then */
     return true;
 }
 

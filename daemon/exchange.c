@@ -2,7 +2,8 @@
 /*
  * daemon/exchange.c - life, failure and mode of an exchange
  *
- * The packets are in exchange-packets.c, the main stream in exchange-main.c.
+ * The packets are in exchange-packets.c, the main stream in exchange-main.c, the
+ * return path in exchange-return.c.
  */
 #include "daemon/exchange-private.h"
 
