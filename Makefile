@@ -31,6 +31,11 @@ PKGS    := glib-2.0 gio-2.0 gio-unix-2.0 json-glib-1.0 gnutls libsystemd zlib li
 WIRE_PKGS := glib-2.0 zlib libzstd
 QMP_PKGS  := glib-2.0 gio-2.0 gio-unix-2.0 json-glib-1.0
 
+# Metrics by HTTP, where the library is there; make HTTP= does without it.
+HTTP       = $(eval HTTP := $$(shell pkg-config --exists libmicrohttpd && echo yes))$(HTTP)
+HTTP_CFLAGS = $(if $(HTTP),-DHAVE_LIBMICROHTTPD $(shell pkg-config --cflags libmicrohttpd))
+HTTP_LIBS   = $(if $(HTTP),$(shell pkg-config --libs libmicrohttpd))
+
 SANFLAG := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
 OURS     = -std=gnu11 -D_GNU_SOURCE -DMULTIFERRY_VERSION='"$(VERSION)"' -I. -MMD -MP \
            $(WARN) $(SANFLAG) $(if $(WERROR),-Werror) $(PKG_CFLAGS)
@@ -95,8 +100,12 @@ $B/%.o: %.c
 
 define link
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(CC) $(SANFLAG) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS)
+	$(call say,LINK,$@)$(CC) $(SANFLAG) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) $(MORE_LIBS)
 endef
+
+# Of what is linked with daemon/, which has it; the client does not.
+$B/daemon/metrics-http.o: CPPFLAGS += $(HTTP_CFLAGS)
+$B/multiferryd $(UNIT_DAEMON) $(REPLAYS): MORE_LIBS = $(HTTP_LIBS)
 
 $B/multiferryd: $B/daemon/main.o $(DAEMON_OBJS) $(QMP_OBJS) $(WIRE_OBJS)
 	$(link)
@@ -111,7 +120,7 @@ $(UNIT_QMP): $B/%: $B/%.o $(QMP_OBJS)
 	$(link)
 $(UNIT_DAEMON): $B/%: $B/%.o $(DAEMON_OBJS) $(CLIENT_LIB_OBJS) $(QMP_OBJS) $(WIRE_OBJS)
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(CC) $(SANFLAG) $(CFLAGS) $(LDFLAGS) -o $@ $(sort $(filter %.o,$^)) $(LIBS)
+	$(call say,LINK,$@)$(CC) $(SANFLAG) $(CFLAGS) $(LDFLAGS) -o $@ $(sort $(filter %.o,$^)) $(LIBS) $(MORE_LIBS)
 
 $B/tests/fuzz/replay-%: $B/tests/fuzz/%.o $B/tests/fuzz/replay.o $(DAEMON_OBJS) $(QMP_OBJS) $(WIRE_OBJS)
 	$(link)

@@ -4,6 +4,7 @@
 #include <net/if.h>
 
 #include "daemon/config-value.h"
+#include "daemon/metrics-http.h"
 #include "daemon/units.h"
 
 enum { ALGORITHM_MAX = 15 };        /* the kernel's TCP_CA_NAME_MAX - 1 */
@@ -25,6 +26,21 @@ static bool refuse(GError **error, const char *group, const char *name,
                              name ? name : "", message);
 }
 
+/* NULL: it is not asked for. */
+static bool check_metrics_http(const Address *address, GError **error)
+{
+    if (address && !metrics_http_is_built_in()) {
+        return refuse(error, "daemon", NULL, " metrics-http: got '%s', expected "
+                      "nothing: this multiferryd was built without HTTP "
+                      "(libmicrohttpd)", address->text);
+    }
+    if (address && address->kind == ADDRESS_VSOCK) {
+        return refuse(error, "daemon", NULL, " metrics-http: got '%s', expected a "
+                      "TCP address or a unix socket", address->text);
+    }
+    return true;
+}
+
 static bool check_daemon(const Config *config, GError **error)
 {
     if (config->migration_memory > config->memory) {
@@ -34,7 +50,7 @@ static bool check_daemon(const Config *config, GError **error)
         return refuse(error, "daemon", NULL, " migration-memory: got '%s', "
                       "expected at most memory, which is %s", one, all);
     }
-    return true;
+    return check_metrics_http(config->metrics_http, error);
 }
 
 static bool check_tls(const Config *config, GError **error)
@@ -251,6 +267,8 @@ static bool check_addresses(const Config *config, GError **error)
                                                           g_free);
     bool good = claim(claimed, config->control, "daemon", NULL, "control",
                       error) &&
+                claim(claimed, config->metrics_http, "daemon", NULL,
+                      "metrics-http", error) &&
                 claim(claimed, config->listen_link, "listen", NULL, "link",
                       error);
 

@@ -11,6 +11,7 @@ static const struct {
     { "daemon", "name" },
     { "daemon", "control" },
     { "daemon", "control-group" },
+    { "daemon", "metrics-http" },
     { "daemon", "runtime-directory" },
     { "daemon", "state-directory" },
     { "daemon", "history" },

@@ -26,6 +26,9 @@ static const ConfigKey daemon_keys[] = {
     { "control-group", CONFIG_VALUE_TEXT, offsetof(Config, control_group),
       NULL, 0, 0, "The group whose members may command the daemon; default: "
       "its own." },
+    { "metrics-http", CONFIG_VALUE_ADDRESS, offsetof(Config, metrics_http),
+      NULL, 0, 0, "Where metrics can be had by HTTP, by whoever connects; "
+      "default: nowhere." },
     { "runtime-directory", CONFIG_VALUE_PATH,
       offsetof(Config, runtime_directory), "/run/multiferry/qemu", 0, 0,
       "Where the sockets of managed migrations are made." },

@@ -95,6 +95,7 @@ typedef struct {
     char *name;                 /* of this daemon; default: the host name */
     Address *control;           /* default unix:/run/multiferry/control.sock */
     char *control_group;        /* may command us; NULL: our own group */
+    Address *metrics_http;      /* GET /metrics is answered here; NULL: nowhere */
     char *runtime_directory;    /* default /run/multiferry/qemu */
     char *state_directory;      /* NULL: $STATE_DIRECTORY, else none */
     uint64_t history;           /* bytes on disk; 0: none */

@@ -45,6 +45,10 @@ static void add_listeners(Control *self, JsonObject *ret)
                                       self->setup.link_address);
         json_object_set_object_member(ret, "link", link);
     }
+    if (self->setup.metrics_address) {
+        json_object_set_string_member(ret, "metrics-http",
+                                      self->setup.metrics_address);
+    }
     for (unsigned i = 0; i < self->setup.tunnels->len; i++) {
         json_array_add_object_element(tunnels, tunnel_to_json(
             g_ptr_array_index(self->setup.tunnels, i)));

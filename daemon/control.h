@@ -15,6 +15,7 @@ typedef struct {
     Daemon *daemon;
     Drain *drain;               /* begun by `quit` */
     const char *link_address;   /* bound; NULL: none */
+    const char *metrics_address;    /* likewise */
     const GPtrArray *tunnels;   /* of Tunnel; as tunnels_list() */
     Access *access;
 } ControlSetup;

@@ -16,6 +16,7 @@
 #include "daemon/link-path.h"
 #include "daemon/link-server.h"
 #include "daemon/log.h"
+#include "daemon/metrics-http.h"
 #include "daemon/migration-contact.h"
 #include "daemon/registry.h"
 #include "daemon/reload.h"
@@ -51,8 +52,11 @@ typedef struct {
     char *link_address;
     LinkServer *link_server;
     Tunnels *tunnels;
+    char *metrics_address;
+    MetricsHttp *metrics_http;
+    bool own_metrics_socket;        /* not systemd's */
     Control *control;
-    bool own_control_socket;        /* not systemd's */
+    bool own_control_socket;        /* likewise */
 } Service;
 
 /* ---- options ---------------------------------------------------------------------- */
@@ -213,6 +217,35 @@ static bool start_tunnels(Service *self, GError **error)
     return true;
 }
 
+static bool start_metrics(Service *self, GError **error)
+{
+    const Address *address = self->config->metrics_http;
+    g_autoptr(Address) bound = NULL;
+    int fd = service_take_socket("metrics");
+
+    if (fd < 0 && address) {
+        fd = address_listen(address, BACKLOG, CONTROL_MODE, error);
+        self->own_metrics_socket = fd >= 0;
+        if (fd < 0) {
+            g_prefix_error(error, "[daemon] metrics-http: ");
+            return false;
+        }
+    }
+    if (fd < 0) {
+        return true;
+    }
+    bound = address_of_listener(fd, error);
+    self->metrics_http = bound ? metrics_http_new(&self->daemon, fd, error) : NULL;
+    if (!self->metrics_http) {
+        g_prefix_error(error, "[daemon] metrics-http: ");
+        return false;
+    }
+    self->metrics_address = g_strdup(bound->text);
+    log_info(LOG_ABOUT(LOG_EVENT_LISTENING), "metrics by HTTP at %s",
+             self->metrics_address);
+    return true;
+}
+
 static bool start_control(Service *self, GError **error)
 {
     ControlSetup setup = {
@@ -220,6 +253,7 @@ static bool start_control(Service *self, GError **error)
         .drain = self->drain,
         .access = &self->access,
         .link_address = self->link_address,
+        .metrics_address = self->metrics_address,
         .tunnels = tunnels_list(self->tunnels),
     };
     int fd;
@@ -325,7 +359,7 @@ static bool start(Service *self, GError **error)
         return false;
     }
     return start_history(self, error) && start_link(self, error) &&
-           start_tunnels(self, error) &&
+           start_tunnels(self, error) && start_metrics(self, error) &&
            start_control(self, error);
 }
 
@@ -342,6 +376,11 @@ static void send_last_events(void)
 /* Reverse of start(); whatever of it there is. */
 static void stop(Service *self)
 {
+    metrics_http_free(self->metrics_http);
+    if (self->own_metrics_socket &&
+        self->config->metrics_http->kind == ADDRESS_UNIX) {
+        unlink(self->config->metrics_http->host);
+    }
     link_server_free(self->link_server);
     registry_stop(self->daemon.registry);
     if (self->own_control_socket &&
@@ -362,6 +401,7 @@ static void stop(Service *self)
     credentials_free(self->daemon.credentials);
     history_free(self->daemon.history);
     daemon_clear(&self->daemon);
+    g_free(self->metrics_address);
     g_free(self->link_address);
 }
 
@@ -427,7 +467,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "multiferryd: %s\n", error->message);
         status = EXIT_USAGE;
     } else if (options.version) {
-        puts("multiferryd " MULTIFERRY_VERSION);
+        printf("multiferryd " MULTIFERRY_VERSION "\nbuilt %s metrics by HTTP\n",
+               metrics_http_is_built_in() ? "with" : "without");
         status = EXIT_SUCCESS;
     } else {
         status = start_with(&options);

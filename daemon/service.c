@@ -74,8 +74,8 @@ void service_close_unused(void)
     for (unsigned i = 0; i < n_passed; i++) {
         if (passed[i].fd >= 0) {
             log_warning(NULL, "socket activation: got a socket '%s' that "
-                        "nothing uses, expected 'control' or 'link', one of "
-                        "each; closing it", passed[i].name);
+                        "nothing uses, expected 'control', 'link' or "
+                        "'metrics', one of each; closing it", passed[i].name);
             close(passed[i].fd);
         }
         g_free(passed[i].name);

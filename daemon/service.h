@@ -12,7 +12,7 @@
 #include <glib.h>
 
 /*
- * Sockets passed by name (FileDescriptorName= "control", "link").  Call
+ * Sockets passed by name (FileDescriptorName= "control", "link", "metrics").  Call
  * service_init() once, before anything opens descriptors or threads.
  *
  * service_take_socket() gives the next listening stream socket of this name,

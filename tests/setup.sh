@@ -46,6 +46,7 @@ need_build() {
     need libsystemd-dev pkg-config --exists libsystemd
     need zlib1g-dev pkg-config --exists zlib
     need libzstd-dev pkg-config --exists libzstd
+    need libmicrohttpd-dev pkg-config --exists libmicrohttpd
 }
 
 need_demo() {

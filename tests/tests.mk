@@ -109,4 +109,4 @@ fuzz: setup-fuzz
 	$(FUZZB)/$F -max_total_time=$(SECONDS) $(FUZZB)/corpus/$F tests/fuzz/corpus/$(F:fuzz-%=%)
 
 $(FUZZB)/fuzz-%: $(FUZZB)/tests/fuzz/fuzz-%.o $(DAEMON_OBJS) $(QMP_OBJS) $(WIRE_OBJS)
-	$(call say,LINK,$@)$(CC) -fsanitize=fuzzer,address,undefined $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LINK,$@)$(CC) -fsanitize=fuzzer,address,undefined $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS) $(HTTP_LIBS)

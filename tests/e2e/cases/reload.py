@@ -4,6 +4,7 @@ import os
 import re
 import socket
 
+from cases.metrics_http import has_http
 from cases.resume import DEAD_S, Scene
 from cases.service import reload
 from cases.tunnel import incoming_address
@@ -69,6 +70,7 @@ def refuses_connections(address):
 
 FIXED = [('daemon', 'name', 'other'), ('daemon', 'control', 'unix:/nowhere/control.sock'),
          ('daemon', 'control-group', '0'), ('daemon', 'runtime-directory', '/nowhere'),
+         ('daemon', 'metrics-http', '127.0.0.1:9909'),
          ('daemon', 'state-directory', '/nowhere'), ('daemon', 'history', '2M'),
          ('listen', 'link', '127.0.0.1:1'), ('tls', 'directory', '/nowhere'), ('tls', 'psk', 'yes'),
          ('tls', 'priority', 'NORMAL'), ('tls', 'rekey', '1G')]
@@ -82,7 +84,8 @@ def needs_restart(t):
                              'listen': {'link': '127.0.0.1:%d' % free_port()},
                              'peer dc2': {'certificate-name': 'dc2'}})
     before = groups_of(daemon)
-    for group, key, value in FIXED:
+    fixed = [row for row in FIXED if row[1] != 'metrics-http' or has_http(t)]
+    for group, key, value in fixed:
         daemon.write_config(t, 'd', before)
         more = {group: {key: value}}
         if (group, key) == ('tls', 'psk'):
