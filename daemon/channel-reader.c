@@ -15,6 +15,7 @@
  */
 #include "daemon/channel-reader.h"
 
+#include "daemon/worker.h"
 #include "wire/error.h"
 #include "wire/method.h"
 
@@ -136,6 +137,18 @@ static bool pay_for_decoder(Reader *self, const Method *method,
     return exchange_charge(self->setup.exchange, bytes, what);
 }
 
+static bool decode(Reader *self, const Method *method, const uint8_t *packed,
+                   uint32_t size, Packet *packet, GError **error)
+{
+    bool ok;
+
+    worker_begin_computing();
+    ok = method->decode(self->decoder, packed, size, packet->payload,
+                        packet->payload_len, error);
+    worker_end_computing();
+    return ok;
+}
+
 /* The payload, decoded into @packet if its method is not opaque. */
 static ReadResult read_payload(Reader *self, const Method *method,
                                uint32_t size, Packet *packet)
@@ -154,8 +167,7 @@ static ReadResult read_payload(Reader *self, const Method *method,
     if (packed && !pay_for_decoder(self, method, packed, size)) {
         return READ_FAILED;
     }
-    if (packed && !method->decode(self->decoder, packed, size, packet->payload,
-                                  packet->payload_len, &error)) {
+    if (packed && !decode(self, method, packed, size, packet, &error)) {
         return reject(self, error);
     }
     if (method->check && size > 0 &&

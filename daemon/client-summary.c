@@ -100,6 +100,21 @@ static void add_bytes(GString *text, JsonObject *migration)
         client_format_get_number(migration, "zero-pages"));
 }
 
+static void add_cpu(GString *text, JsonObject *migration)
+{
+    char seconds[G_ASCII_DTOSTR_BUF_SIZE], per_gib[G_ASCII_DTOSTR_BUF_SIZE];
+    double ms = (double)client_format_get_number(migration, "cpu-ms");
+
+    if (!client_format_has(migration, "cpu-seconds-per-gib")) {
+        return;
+    }
+    g_ascii_formatd(seconds, sizeof(seconds), "%.2f", ms / 1000);
+    g_ascii_formatd(per_gib, sizeof(per_gib), "%.2f",
+                    json_object_get_double_member(migration,
+                                                  "cpu-seconds-per-gib"));
+    add(text, "cpu", "%s s here (%s s for a GiB)", seconds, per_gib);
+}
+
 static void add_channels(GString *text, const char *title,
                          JsonObject *migration, const char *member)
 {
@@ -167,6 +182,7 @@ char *client_summary_to_string(JsonObject *migration)
     add_escaped(text, "uuid", migration, "uuid");
     add_times(text, migration);
     add_bytes(text, migration);
+    add_cpu(text, migration);
     add_end(text, "ingress", migration);
     add_end(text, "egress", migration);
     add_channels(text, "channels in", migration, "channels-in");

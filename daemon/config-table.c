@@ -50,6 +50,11 @@ static const ConfigKey daemon_keys[] = {
       0, TIB, "What each end of a migration keeps of pages, to send changes." },
     { "max-migrations", CONFIG_VALUE_NUMBER, offsetof(Config, max_migrations),
       "64", 1, 4096, "How many migrations may run at once." },
+    { "threads", CONFIG_VALUE_NUMBER, offsetof(Config, threads), "0", 0, 4096,
+      "How many threads may pack or unpack pages at once; 0: as many as there "
+      "are channels and lanes." },
+    { "nice", CONFIG_VALUE_NUMBER, offsetof(Config, nice), "0", 0, 19,
+      "How nice the threads are that carry data; 0: as the daemon is." },
     { "handover", CONFIG_VALUE_HANDOVER, offsetof(Config, handover), "safe",
       0, 0, "How a managed migration starts the destination's guest." },
     { "record-payload", CONFIG_VALUE_BOOL, offsetof(Config, record_payload),

@@ -105,6 +105,8 @@ typedef struct {
     uint64_t migration_memory;  /* bytes for one migration; default 64 MiB */
     uint64_t page_history;      /* bytes for one migration over a link; 0: none */
     unsigned max_migrations;    /* at once; default 64 */
+    unsigned threads;           /* that pack or unpack at once; 0: no limit */
+    unsigned nice;              /* of threads that carry data */
     Handover handover;          /* default of managed migrations */
     bool record_payload;        /* read-recording may give guest memory */
     ConfigTimeouts timeouts;

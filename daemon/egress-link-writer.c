@@ -14,6 +14,7 @@
 #include "daemon/link-lane.h"
 #include "daemon/log.h"
 #include "daemon/stream-tcp.h"
+#include "daemon/worker.h"
 #include "wire/crc32c.h"
 #include "wire/error.h"
 
@@ -353,7 +354,8 @@ void egress_link_writer_start(EgressLinkWriter *self, uint32_t page_size,
 {
     self->page_size = page_size;
     self->reducer = reduction ? link_reducer_new(reduction) : NULL;
-    self->thread = g_thread_new("out-lane", writer_thread, self);
+    self->thread = worker_new("out-lane", writer_thread, self,
+                              exchange_get_cpu(self->setup.exchange), NULL);
 }
 
 void egress_link_writer_shutdown(EgressLinkWriter *self)

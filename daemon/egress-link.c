@@ -19,6 +19,7 @@
 #include "daemon/egress-link-frames.h"
 #include "daemon/egress-link-writer.h"
 #include "daemon/uuid.h"
+#include "daemon/worker.h"
 
 enum {
     QUEUE_PER_S = 20,           /* 50 ms of the rate */
@@ -290,6 +291,7 @@ Egress *egress_link_new(const EgressLinkSetup *setup)
     self->frames = egress_link_frames_new(setup->exchange, setup->window);
     make_lanes(self, setup);
     link_main_set_ack_handler(self->main, on_ack, self);
-    self->dispatcher = g_thread_new("dispatcher", dispatcher_thread, self);
+    self->dispatcher = worker_new("dispatcher", dispatcher_thread, self,
+                                  exchange_get_cpu(self->exchange), NULL);
     return &self->base;
 }

@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 
 #include "daemon/channel-writer.h"
+#include "daemon/worker.h"
 
 enum {
     MAIN_BUFFER = 256 * 1024,
@@ -104,7 +105,8 @@ static bool start_thread(EgressQemu *self, const char *name, GThreadFunc func,
     GThread *thread;
 
     g_mutex_lock(&self->lock);
-    thread = g_thread_try_new(name, func, data, &error);
+    thread = worker_new(name, func, data,
+                        exchange_get_cpu(self->setup.exchange), &error);
     if (thread) {
         g_ptr_array_add(self->threads, thread);
     }

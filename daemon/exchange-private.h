@@ -19,6 +19,7 @@ struct Exchange {
 
     Traffic *traffic;           /* constant; may be NULL */
     Recorder *recorder;         /* likewise */
+    CpuMeter *cpu;              /* likewise */
 
     GMutex lock;                /* guards all below; only the locks of
                                    traffic and recorder are taken under it */

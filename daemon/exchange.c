@@ -28,6 +28,7 @@ Exchange *exchange_new(const ExchangeSetup *setup)
     self->link_fed = setup->link_fed;
     self->traffic = setup->traffic;
     self->recorder = setup->recorder;
+    self->cpu = setup->cpu;
     self->observer = setup->observer;
     self->observer_data = setup->observer_data;
 
@@ -82,6 +83,11 @@ void exchange_free(Exchange *self)
     g_mutex_clear(&self->lock);
     g_clear_error(&self->error);
     g_free(self);
+}
+
+CpuMeter *exchange_get_cpu(const Exchange *self)
+{
+    return self->cpu;
 }
 
 void exchange_notify(Exchange *self, ExchangeEvent event)

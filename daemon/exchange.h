@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <glib.h>
+#include "daemon/cpu-meter.h"
 #include "daemon/packet.h"
 #include "daemon/recorder.h"
 #include "daemon/traffic.h"
@@ -62,6 +63,7 @@ typedef struct {
     bool link_fed;              /* the peer decides the mode, exchange_decide() */
     Traffic *traffic;           /* is told what goes by; lent; NULL: nobody */
     Recorder *recorder;         /* likewise */
+    CpuMeter *cpu;              /* for the threads around it; likewise */
     ExchangeObserver observer;
     void *observer_data;
 } ExchangeSetup;
@@ -70,6 +72,9 @@ Exchange *exchange_new(const ExchangeSetup *setup);
 /* Nobody else uses it any more. */
 void exchange_free(Exchange *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Exchange, exchange_free)
+
+/* Where a thread that works for it counts its time; may be NULL. */
+CpuMeter *exchange_get_cpu(const Exchange *self);
 
 /* ---- failing ---------------------------------------------------------- */
 

@@ -9,6 +9,7 @@
 #include "daemon/ingress-link.h"
 
 #include "daemon/ingress-link-private.h"
+#include "daemon/worker.h"
 #include "wire/error.h"
 #include "wire/page-history.h"
 
@@ -98,7 +99,9 @@ static void start_lane(IngressLink *self, Stream *stream, unsigned lane,
     }
     self->slots[lane].stream = stream;
     self->slots[lane].generation = generation;
-    self->slots[lane].thread = g_thread_new("in-lane", lane_thread, reader);
+    self->slots[lane].thread = worker_new("in-lane", lane_thread, reader,
+                                           exchange_get_cpu(self->exchange),
+                                           NULL);
 }
 
 bool ingress_link_take(Ingress *ingress, Stream *stream, unsigned lane,

@@ -12,6 +12,7 @@
 
 #include "daemon/channel-reader.h"
 #include "daemon/ingress-preempt.h"
+#include "daemon/worker.h"
 #include "wire/error.h"
 
 enum {
@@ -120,7 +121,8 @@ static bool start_thread(IngressQemu *self, const char *name, GThreadFunc func,
                          void *data, Channel *channel)
 {
     GError *error = NULL;
-    GThread *thread = g_thread_try_new(name, func, data, &error);
+    GThread *thread = worker_new(name, func, data,
+                                 exchange_get_cpu(self->exchange), &error);
 
     if (!thread) {
         g_free(channel);

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "daemon/worker.h"
 #include "wire/error.h"
 
 struct LegPayload {
@@ -181,11 +182,14 @@ static bool encode(LegPayload *self, const Packet *packet, size_t zero_len,
                    struct iovec *ret_piece, GError **error)
 {
     size_t len;
+    bool ok;
 
-    if (!self->method->encode(self->encoder,
-                              join_pages(self, packet, zero_len),
+    worker_begin_computing();
+    ok = self->method->encode(self->encoder, join_pages(self, packet, zero_len),
                               packet->payload_len + zero_len, self->packed,
-                              MULTIFD_PAYLOAD_MAX, &len, error)) {
+                              MULTIFD_PAYLOAD_MAX, &len, error);
+    worker_end_computing();
+    if (!ok) {
         return false;
     }
     *ret_piece = (struct iovec) { self->packed, len };

@@ -43,6 +43,7 @@ struct LinkMain {
     LinkMainConnect connect;
     LinkMainOutageHandler outage_handler;
     void *data;
+    CpuMeter *cpu;
     GThread *reader;
     GThread *writer;
     GCancellable *cancellable;  /* ends what connects; set with closing, error */

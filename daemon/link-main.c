@@ -17,6 +17,8 @@
  */
 #include "daemon/link-main-private.h"
 
+#include "daemon/worker.h"
+
 enum {
     SHUTDOWN_WRITE_MS = 300,    /* for what is queued to go out */
     SHUTDOWN_READ_MS = 300,     /* for the peer's end, see below */
@@ -195,6 +197,7 @@ LinkMain *link_main_new(const LinkMainSetup *setup)
     self->connect = setup->connect;
     self->outage_handler = setup->outage_handler;
     self->data = setup->data;
+    self->cpu = cpu_meter_ref(setup->cpu);
     self->up = self->synced = true;
     stream_set_timeouts(self->stream, self->dead_ms, self->dead_ms);
     self->in_buf = g_malloc(LINK_STREAM_MAX);
@@ -204,8 +207,10 @@ LinkMain *link_main_new(const LinkMainSetup *setup)
     g_cond_init(&self->changed);
     /* The reader may call the handler at once, and that may look at `reader`. */
     g_mutex_lock(&self->lock);
-    self->reader = g_thread_new("link-reader", reader_thread, self);
-    self->writer = g_thread_new("link-writer", link_main_writer_thread, self);
+    self->reader = worker_new("link-reader", reader_thread, self,
+                              self->cpu, NULL);
+    self->writer = worker_new("link-writer", link_main_writer_thread, self,
+                              self->cpu, NULL);
     g_mutex_unlock(&self->lock);
     return self;
 }
@@ -227,7 +232,8 @@ static void attach_streams(LinkMain *self, const LinkMainFlow *flow)
         out->stream = streams[i];
         out->window = streams[i]->get_window(flow, true);
         byte_ring_init(&out->kept, out->window);
-        out->pump = g_thread_new("link-pump", link_main_pump_thread, out);
+        out->pump = worker_new("link-pump", link_main_pump_thread, out,
+                               self->cpu, NULL);
     }
 }
 
@@ -313,6 +319,7 @@ void link_main_free(LinkMain *self)
     g_free(self->in_buf);
     stream_free(self->next_stream);
     stream_free(self->stream);
+    cpu_meter_unref(self->cpu);
     g_free(self->peer);
     g_free(self);
 }

@@ -60,6 +60,7 @@ typedef struct {
     LinkMainConnect connect;                /* NULL: none; source side only */
     LinkMainOutageHandler outage_handler;   /* NULL: nobody cares */
     void *data;             /* for all three */
+    CpuMeter *cpu;          /* where its threads count; a reference is taken */
 } LinkMainSetup;
 
 LinkMain *link_main_new(const LinkMainSetup *setup);

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "daemon/pack-level.h"
+#include "daemon/worker.h"
 #include "wire/crc32c.h"
 #include "wire/link-pack.h"
 
@@ -137,10 +138,12 @@ uint8_t *link_reducer_pack(LinkReducer *self, const Packet *packet,
         pack_level_is_off(&self->level)) {
         return NULL;
     }
+    worker_begin_computing();
     take_pages(self, packet, number, acked, refs);
     body = g_malloc(room + link_pack_bound(n, page_size));
     len = link_packer_pack(self->packer, refs, n, page_size,
                            pack_level_get(&self->level), body + room);
+    worker_end_computing();
     count(self, packet->payload_len, len, begin_us, begin_cpu_us);
     *ret_len = room + len;
     /* It may be kept for long: no more than it needs. */

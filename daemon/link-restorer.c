@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "daemon/link-restorer.h"
 
+#include "daemon/worker.h"
 #include "wire/error.h"
 #include "wire/link-pack.h"
 #include "wire/page-history.h"
@@ -80,8 +81,8 @@ static bool check_no_refs(const uint32_t *refs, unsigned n, GError **error)
     return true;
 }
 
-bool link_restorer_unpack(LinkRestorer *self, const uint8_t *src, size_t len,
-                          Packet *packet, GError **error)
+static bool unpack(LinkRestorer *self, const uint8_t *src, size_t len,
+                   Packet *packet, GError **error)
 {
     unsigned n = packet->header.normal_pages;
 
@@ -99,6 +100,17 @@ bool link_restorer_unpack(LinkRestorer *self, const uint8_t *src, size_t len,
     }
     page_slots_xor(self->slots, self->refs, n, packet->payload);
     return true;
+}
+
+bool link_restorer_unpack(LinkRestorer *self, const uint8_t *src, size_t len,
+                          Packet *packet, GError **error)
+{
+    bool ok;
+
+    worker_begin_computing();
+    ok = unpack(self, src, len, packet, error);
+    worker_end_computing();
+    return ok;
 }
 
 void link_restorer_store(LinkRestorer *self, const Packet *packet)

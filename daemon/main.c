@@ -22,6 +22,7 @@
 #include "daemon/reload.h"
 #include "daemon/service.h"
 #include "daemon/tunnels.h"
+#include "daemon/worker.h"
 
 enum {
     EXIT_STARTUP = 1,
@@ -128,6 +129,7 @@ static void make_daemon(Service *self)
     Daemon *daemon = &self->daemon;
 
     daemon_init(daemon, self->config);
+    worker_set_limits(self->config->nice, self->config->threads);
     daemon->credentials = credentials_new();
     daemon->registry = registry_new(self->config);
     daemon->peer_status = peer_status_new();

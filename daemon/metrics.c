@@ -190,11 +190,25 @@ static const struct {
     { "multiferry_pages", NULL, "Pages of guest memory.",
       "kind", "normal", TOTALS_NORMAL_PAGES },
     { NULL, NULL, NULL, "kind", "zero", TOTALS_ZERO_PAGES },
+    { "multiferry_cpu_seconds", "seconds",
+      "Processor time of the threads of migrations.", NULL, NULL,
+      TOTALS_CPU_MS },
     { "multiferry_migrations_finished", NULL, "Migrations that have ended.",
       "result", "completed", TOTALS_COMPLETED },
     { NULL, NULL, NULL, "result", "failed", TOTALS_FAILED },
     { NULL, NULL, NULL, "result", "cancelled", TOTALS_CANCELLED },
 };
+
+/* Of time we count milliseconds. */
+static void add_counter(Writer *self, const char *const *labels,
+                        TotalsCounter counter, const TotalsRow *row)
+{
+    if (counter == TOTALS_CPU_MS) {
+        add_seconds(self, "_total", labels, row->counters[counter]);
+    } else {
+        add_number(self, labels, row->counters[counter]);
+    }
+}
 
 static void add_counters(Writer *self, const Totals *totals)
 {
@@ -207,9 +221,9 @@ static void add_counters(Writer *self, const Totals *totals)
         for (unsigned j = 0; j < totals->rows->len; j++) {
             const TotalsRow *row = g_ptr_array_index(totals->rows, j);
 
-            add_number(self, LABELS("peer", row->peer, "role", row->role,
-                                    counters[i].label, counters[i].value),
-                       row->counters[counters[i].counter]);
+            add_counter(self, LABELS("peer", row->peer, "role", row->role,
+                                     counters[i].label, counters[i].value),
+                        counters[i].counter, row);
         }
     }
 }

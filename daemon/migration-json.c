@@ -8,6 +8,8 @@
 #include "daemon/ingress-link.h"
 #include "wire/link-frame.h"
 
+#define GIB 1073741824.0
+
 static const char *const role_names[] = {
     [MIGRATION_SOURCE] = "source",
     [MIGRATION_DESTINATION] = "destination",
@@ -181,6 +183,18 @@ static JsonObject *link_to_json(const Migration *self)
     return ret;
 }
 
+/* What it costs, by the amount that came in. */
+static void add_cpu(CpuMeter *cpu, uint64_t bytes, JsonObject *ret)
+{
+    uint64_t us = cpu_meter_get_us(cpu);
+
+    json_object_set_int_member(ret, "cpu-ms", us / 1000);
+    if (bytes > 0) {
+        json_object_set_double_member(ret, "cpu-seconds-per-gib",
+                                      (double)us / 1e6 / ((double)bytes / GIB));
+    }
+}
+
 /* What only the parts know. */
 static void add_parts(const Migration *self, JsonObject *ret)
 {
@@ -202,6 +216,7 @@ static void add_parts(const Migration *self, JsonObject *ret)
     json_object_set_int_member(ret, "zero-pages", now->zero_pages);
     json_object_set_int_member(ret, "device-packets", now->device_packets);
     json_object_set_int_member(ret, "epochs", now->epochs);
+    add_cpu(self->cpu, sum_bytes(now->in) + now->main_in, ret);
     json_object_set_int_member(ret, "held-bytes", now->held);
     json_object_set_int_member(ret, "held-bytes-peak", now->held_peak);
     json_object_set_boolean_member(ret, "return-path", now->return_path);

@@ -174,6 +174,7 @@ static void make_main(Migration *self, Stream *stream, bool source_side)
         .connect = source_side ? reconnect_main : NULL,
         .outage_handler = migration_outage_note,
         .data = self,
+        .cpu = self->cpu,
     };
 
     migration_set_link(self, link_main_new(&setup));
@@ -266,6 +267,14 @@ static bool read_info(JsonObject *answer, LinkGrant *ret, GError **error)
 
 /* ---- packing --------------------------------------------------------------------------- */
 
+/* In proportion to the share of memory: many at once do not take more than one. */
+static uint64_t get_history_share(const Migration *self)
+{
+    double part = (double)self->memory / (double)self->config->migration_memory;
+
+    return (uint64_t)((double)self->config->page_history * MIN(part, 1.0));
+}
+
 static LinkPacking get_own_packing(const Migration *self)
 {
     LinkPacking packing = { .packed = self->peer->compression != CONFIG_COMPRESSION_NONE };
@@ -274,7 +283,7 @@ static LinkPacking get_own_packing(const Migration *self)
         packing.fixed = self->peer->compression != CONFIG_COMPRESSION_AUTO;
         packing.level = packing.fixed ? self->peer->compression
                                       : LINK_PACK_LEVEL_MAX;
-        packing.history = self->config->page_history;
+        packing.history = get_history_share(self);
     }
     return packing;
 }

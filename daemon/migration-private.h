@@ -6,6 +6,7 @@
 #define DAEMON_MIGRATION_PRIVATE_H
 
 #include <gio/gio.h>
+#include "daemon/cpu-meter.h"
 #include "daemon/egress.h"
 #include "daemon/exchange.h"
 #include "daemon/ingress.h"
@@ -88,6 +89,7 @@ struct Migration {
 
     Traffic *traffic;               /* has its own lock */
     Recorder *recorder;             /* likewise */
+    CpuMeter *cpu;                  /* likewise; of all its threads */
 
     GThread *thread;
 

@@ -6,6 +6,7 @@
 
 #include "daemon/migration-link.h"
 #include "daemon/registry.h"
+#include "daemon/worker.h"
 
 enum { LINK_FLUSH_MS = 150 };
 
@@ -65,6 +66,7 @@ void migration_create_exchange(Migration *self, ExchangeSetup setup)
     setup.observer_data = self;
     setup.traffic = self->traffic;
     setup.recorder = self->recorder;
+    setup.cpu = self->cpu;
     exchange = exchange_new(&setup);
     g_mutex_lock(&self->lock);
     self->exchange = exchange;
@@ -201,7 +203,8 @@ bool migration_launch(Migration *self, GError **error)
 {
     migration_ref(self);
     g_mutex_lock(&self->lock);
-    self->thread = g_thread_try_new("migration", migration_thread, self, error);
+    self->thread = worker_new("migration", migration_thread, self, self->cpu,
+                              error);
     g_mutex_unlock(&self->lock);
     if (self->thread) {
         return true;
@@ -295,6 +298,7 @@ Migration *migration_new(const MigrationSetup *setup)
                                 setup->rate, setup->weight ? setup->weight : 1);
     self->traffic = traffic_new(true);
     self->recorder = recorder_new();
+    self->cpu = cpu_meter_new();
     self->messages = g_async_queue_new_full((GDestroyNotify)message_free);
     self->cancellable = g_cancellable_new();
     self->hurry = g_cancellable_new();
@@ -333,6 +337,7 @@ void migration_unref(Migration *self)
     g_async_queue_unref(self->messages);
     limiter_unref(self->limiter);
     g_free(self->rejected_channel);
+    cpu_meter_unref(self->cpu);
     recorder_free(self->recorder);
     traffic_free(self->traffic);
     g_free(self->name);

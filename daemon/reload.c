@@ -11,6 +11,7 @@
 #include "daemon/log.h"
 #include "daemon/migration-private.h"
 #include "daemon/registry.h"
+#include "daemon/worker.h"
 
 /* Lines and members of an event, however much has changed. */
 enum { CHANGES_TOLD = 100 };
@@ -136,6 +137,7 @@ static void apply(const ReloadSetup *self, Config *old, Config *new)
     if (self->link_server) {
         link_server_set_handshake(self->link_server, new->timeouts.handshake_ms);
     }
+    worker_set_limits(new->nice, new->threads);
     tunnels_apply(self->tunnels);
     pace_tunnels(self->daemon->registry, old, new);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "daemon/sync-confirm.h"
 
+#include "daemon/worker.h"
+
 #include <gio/gio.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
@@ -94,7 +96,8 @@ SyncConfirm *sync_confirm_new(Exchange *exchange, unsigned n)
     for (unsigned i = 0; i < n; i++) {
         g_queue_init(&self->channels[i].positions);
     }
-    self->thread = g_thread_new("sync-confirm", confirm_thread, self);
+    self->thread = worker_new("sync-confirm", confirm_thread, self,
+                              exchange_get_cpu(exchange), NULL);
     return self;
 }
 

@@ -19,6 +19,7 @@ static const char *const members[TOTALS_COMPLETED] = {
     [TOTALS_PACKETS] = "packets",
     [TOTALS_NORMAL_PAGES] = "normal-pages",
     [TOTALS_ZERO_PAGES] = "zero-pages",
+    [TOTALS_CPU_MS] = "cpu-ms",
 };
 
 static void free_row(void *data)
