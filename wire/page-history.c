@@ -25,6 +25,11 @@ enum {
     /* Of these bytes.  In guests of more pages some share theirs, which makes the
      * choice a worse one, and nothing else. */
     STAMPS_MAX = 16 * 1024 * 1024,
+    /* A copy of another page is sent as what differs from that so often; then it is
+     * another page, and wants a slot of its own. */
+    COPY_USES = 8,
+    /* With few, pages with like sums push each other out of the table of sums. */
+    SUMS_PER_SLOT = 8,
 };
 
 /* ---- slots ------------------------------------------------------------------- */
@@ -188,11 +193,20 @@ void page_slots_store(PageSlots *self, const uint32_t *refs, unsigned n,
 
 typedef struct {
     uint64_t key;           /* the hash table's; which page */
+    bool owned;             /* by that page; else it is in no table of pages */
     uint64_t stored_by;     /* the last frame that stores into it */
     uint64_t read_by;       /* and the last that is xored with it only, plus one */
     uint64_t wanted;        /* when it was named last, in pages */
     uint32_t sum;           /* of the page that is in it, or on its way */
 } Slot;
+
+/* A page without a slot that was sent as a copy of what is in one. */
+typedef struct {
+    uint64_t key;
+    uint32_t slot;          /* plus 1; 0: none */
+    uint32_t uses;
+    uint64_t stored_by;     /* Slot.stored_by: still the same */
+} Copy;
 
 struct PageHistory {
     PageSlots *slots;
@@ -200,8 +214,10 @@ struct PageHistory {
     uint32_t n_used;        /* slots below have been given out */
     uint32_t hand;          /* of the clock */
     GHashTable *by_key;     /* Slot.key -> Slot */
-    uint32_t *by_sum;       /* by the sum's low bits: the first slot with it, plus 1 */
-    uint32_t sum_mask;
+    uint32_t *by_sum;       /* by get_place(): the first slot with it, plus 1 */
+    Copy *copies;           /* by the key's hash: the last copy with it */
+    uint32_t mask;          /* below a power of two: of copies, as many or more than
+                               slots */
     uint64_t now;           /* pages that were planned */
     uint64_t tick_pages;
     uint64_t *first;        /* of each block: its first page, counted through all */
@@ -235,11 +251,12 @@ PageHistory *page_history_new(uint32_t n_slots, uint32_t page_size,
     self->slots = page_slots_new(n_slots, page_size);
     self->book = g_new0(Slot, n_slots);
     self->by_key = g_hash_table_new(g_int64_hash, g_int64_equal);
-    self->sum_mask = 1;
-    while (self->sum_mask < n_slots) {
-        self->sum_mask = self->sum_mask << 1 | 1;
+    self->mask = 1;
+    while (self->mask < n_slots) {
+        self->mask = self->mask << 1 | 1;
     }
-    self->by_sum = g_new0(uint32_t, (gsize)self->sum_mask + 1);
+    self->by_sum = g_new0(uint32_t, ((gsize)self->mask + 1) * SUMS_PER_SLOT);
+    self->copies = g_new0(Copy, (gsize)self->mask + 1);
     make_stamps(self, blocks);
     return self;
 }
@@ -253,6 +270,7 @@ void page_history_free(PageHistory *self)
     g_free(self->stamps);
     g_hash_table_unref(self->by_key);
     g_free(self->by_sum);
+    g_free(self->copies);
     g_free(self->book);
     page_slots_free(self->slots);
     g_free(self);
@@ -283,6 +301,14 @@ static bool may_store(const Slot *slot, uint64_t acked)
     return may_read(slot, acked) && slot->read_by <= acked;
 }
 
+static void disown(PageHistory *self, Slot *slot)
+{
+    if (slot->owned) {
+        g_hash_table_remove(self->by_key, &slot->key);
+        slot->owned = false;
+    }
+}
+
 /* Somebody's slot that can go: one whose page did not come again in @period pages.
  * NULL: there is none near the hand. */
 static Slot *find_victim(PageHistory *self, uint64_t period, uint64_t acked)
@@ -292,7 +318,7 @@ static Slot *find_victim(PageHistory *self, uint64_t period, uint64_t acked)
 
         self->hand = (self->hand + 1) % self->slots->n_slots;
         if (may_store(slot, acked) && self->now - slot->wanted > period) {
-            g_hash_table_remove(self->by_key, &slot->key);
+            disown(self, slot);
             return slot;
         }
     }
@@ -307,10 +333,15 @@ static Slot *find_room(PageHistory *self, uint64_t period, uint64_t acked)
     return period > 0 ? find_victim(self, period, acked) : NULL;
 }
 
+static uint32_t *get_place(PageHistory *self, uint32_t sum)
+{
+    return &self->by_sum[sum % (((uint64_t)self->mask + 1) * SUMS_PER_SLOT)];
+}
+
 /* The first that got a page of that sum, if it still holds it. */
 static Slot *find_same(PageHistory *self, uint32_t sum)
 {
-    uint32_t entry = self->by_sum[sum & self->sum_mask];
+    uint32_t entry = *get_place(self, sum);
     Slot *slot = entry > 0 ? &self->book[entry - 1] : NULL;
 
     return slot && slot->sum == sum ? slot : NULL;
@@ -320,7 +351,6 @@ static uint32_t read_slot(PageHistory *self, Slot *slot, uint64_t frame)
 {
     slot->read_by = MAX(slot->read_by, frame + 1);
     slot->wanted = self->now;
-    self->counts.same++;
     return (uint32_t)(slot - self->book) | PAGE_REF_DELTA;
 }
 
@@ -331,13 +361,76 @@ static uint32_t store_slot(PageHistory *self, Slot *slot, uint32_t sum,
 
     /* The first one stays: it is known to be there before any other. */
     if (!find_same(self, sum)) {
-        self->by_sum[sum & self->sum_mask] = number + 1;
+        *get_place(self, sum) = number + 1;
     }
     slot->stored_by = frame;
     slot->wanted = self->now;
     slot->sum = sum;
     self->counts.stored++;
     return number | PAGE_REF_STORE;
+}
+
+static Copy *get_copy(PageHistory *self, uint64_t key)
+{
+    /* Fibonacci hashing: neighbours are far apart. */
+    return &self->copies[key * UINT64_C(0x9e3779b97f4a7c15) >> 32 & self->mask];
+}
+
+static void note_copy(PageHistory *self, uint64_t key, const Slot *of)
+{
+    *get_copy(self, key) = (Copy) {
+        .key = key,
+        .slot = of - self->book + 1,
+        .stored_by = of->stored_by,
+    };
+}
+
+/* Another page has the same bytes.  They are nobody's then: the one that had them
+ * first may change, too, and would take them from all the others. */
+static void share(PageHistory *self, uint64_t key, const Slot *own, Slot *same)
+{
+    if (same->owned) {
+        note_copy(self, same->key, same);
+        disown(self, same);
+    }
+    if (!own) {
+        note_copy(self, key, same);
+    }
+}
+
+/* What the page without a slot was a copy of. */
+static Slot *find_original(PageHistory *self, uint64_t key, uint64_t acked)
+{
+    Copy *copy = get_copy(self, key);
+    Slot *slot = copy->slot > 0 ? &self->book[copy->slot - 1] : NULL;
+
+    if (!slot || copy->key != key || copy->stored_by != slot->stored_by ||
+        !may_read(slot, acked) || copy->uses == COPY_USES) {
+        return NULL;
+    }
+    copy->uses++;
+    return slot;
+}
+
+/* No slot has its bytes. */
+static uint32_t plan_new(PageHistory *self, uint64_t key, uint32_t sum,
+                         uint64_t period, uint64_t frame, uint64_t acked)
+{
+    Slot *slot = find_original(self, key, acked);
+
+    if (slot) {
+        self->counts.known++;
+        return read_slot(self, slot, frame);
+    }
+    self->counts.missed += period > 0;
+    slot = find_room(self, period, acked);
+    if (!slot) {
+        return 0;
+    }
+    slot->key = key;
+    slot->owned = true;
+    g_hash_table_insert(self->by_key, &slot->key, slot);
+    return store_slot(self, slot, sum, frame);
 }
 
 static uint32_t plan_page(PageHistory *self, unsigned block, uint64_t page,
@@ -351,7 +444,11 @@ static uint32_t plan_page(PageHistory *self, unsigned block, uint64_t page,
     if (own) {
         own->wanted = self->now;
     }
+    if (same && same != own) {
+        share(self, key, own, same);
+    }
     if (same && may_read(same, acked)) {
+        self->counts.same++;
         return read_slot(self, same, frame);
     }
     /* It is not known to be there yet, but need not be there twice. */
@@ -363,14 +460,7 @@ static uint32_t plan_page(PageHistory *self, unsigned block, uint64_t page,
         self->counts.known++;
         return store_slot(self, own, sum, frame) | PAGE_REF_DELTA;
     }
-    self->counts.missed += period > 0;
-    own = find_room(self, period, acked);
-    if (!own) {
-        return 0;
-    }
-    own->key = key;
-    g_hash_table_insert(self->by_key, &own->key, own);
-    return store_slot(self, own, sum, frame);
+    return plan_new(self, key, sum, period, frame, acked);
 }
 
 void page_history_plan(PageHistory *self, unsigned block,
@@ -385,15 +475,14 @@ void page_history_plan(PageHistory *self, unsigned block,
     }
 }
 
-/* Into @out; false: not what was planned, or not worth it. */
+/* Into @out; false: it is not worth it. */
 static bool make_delta(const PageSlots *slots, uint32_t ref,
                        const uint8_t *page, uint8_t *out)
 {
     size_t words = slots->page_size / sizeof(uint64_t);
-    size_t changed = xor_page(out, page, get_slot(slots, ref), slots->page_size);
 
-    return ref & PAGE_REF_STORE ? changed * 100 <= words * DELTA_PERCENT
-                                : changed == 0;
+    return xor_page(out, page, get_slot(slots, ref), slots->page_size) * 100 <=
+           words * DELTA_PERCENT;
 }
 
 void page_history_apply(PageHistory *self, uint32_t *refs, unsigned n,

@@ -5,7 +5,8 @@
  * Both ends hold the same number of slots with a page each.  The sender alone
  * decides what is in them and says so page by page, in a ref: "xor this with slot
  * s", "put it into slot s", or both.  Xored is a page with what was sent of it
- * before, or, as a duplicate, with any slot that holds the same bytes.  Frames travel
+ * before, or with any slot that holds the same bytes or, when it was sent last,
+ * did.  Frames travel
  * on several lanes and arrive in any order, so from the frame that stores into a slot
  * until that frame is acknowledged the slot is left alone, and nothing is stored into
  * it while a frame is under way that is xored with it: so it is certain what the far
@@ -75,7 +76,7 @@ void page_history_plan(PageHistory *self, unsigned block,
 /*
  * Then, without that lock: @out is @pages, xored where the refs say so, and the
  * slots are updated.  Where so much of a page changed that it packs better as it
- * is, and where a duplicate is none after all, DELTA is taken out of its ref.
+ * is, or a duplicate is none after all, DELTA is taken out of its ref.
  */
 void page_history_apply(PageHistory *self, uint32_t *refs, unsigned n,
                         const uint8_t *pages, uint8_t *out);
