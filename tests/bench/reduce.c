@@ -33,7 +33,7 @@ typedef struct {
     uint64_t *offsets;          /* of each in the guest, if known */
 } Pages;
 
-static void die(const char *what)
+G_GNUC_NORETURN static void die(const char *what)
 {
     perror(what);
     exit(2);
