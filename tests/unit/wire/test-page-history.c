@@ -308,9 +308,10 @@ static void test_copy_of_what_is_gone(void)
     g_assert_cmpuint(plan(history, 0, 10, 0, 0), ==, PAGE_REF_STORE);
     g_assert_cmpuint(plan(history, 5, 10, 1, 1), ==, PAGE_REF_DELTA);
     for (; frame < 60; frame++) {
-        g_assert_cmpuint(plan(history, frame, 100 + frame, frame, frame), ==, 0);
+        g_assert_cmpuint(plan(history, frame + 10, 100 + frame, frame, frame), ==,
+                         0);
     }
-    g_assert_cmpuint(plan(history, 59, 200, 60, 60), ==, PAGE_REF_STORE);
+    g_assert_cmpuint(plan(history, 69, 200, 60, 60), ==, PAGE_REF_STORE);
     g_assert_cmpuint(plan(history, 5, 11, 61, 61), ==, 0);
 }
 
