@@ -152,10 +152,10 @@ static void put_back_or_keep(ManagedDriver *self, const QemuMigrateStatus *statu
         put_back(self);
         return;
     }
-    registry_keep_paused(self->migration->daemon->registry, self->vm->name,
-                         MIGRATION_SOURCE, (RegistryPaused) {
-        .setup = g_steal_pointer(&self->setup),
-    });
+    paused_qemus_keep(registry_get_paused(self->migration->daemon->registry),
+                      self->vm->name, MIGRATION_SOURCE, (PausedQemu) {
+                          .setup = g_steal_pointer(&self->setup),
+                      });
 }
 
 /* Where the guest is, after a failure before the destination took over. */

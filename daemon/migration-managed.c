@@ -287,8 +287,9 @@ static bool start_migrate(ManagedDriver *self, GError **error)
 /* Of a migration that broke in postcopy: what it had set is ours to put back. */
 static void take_kept(ManagedDriver *self)
 {
-    RegistryPaused kept = registry_take_paused(
-        self->migration->daemon->registry, self->vm->name, MIGRATION_SOURCE);
+    PausedQemu kept = paused_qemus_take(
+        registry_get_paused(self->migration->daemon->registry), self->vm->name,
+        MIGRATION_SOURCE);
 
     if (self->recovering) {
         self->setup = kept.setup;

@@ -12,6 +12,7 @@ enum {
 
 struct Registry {
     GMainContext *context;      /* of the sink */
+    PausedQemus *paused;        /* has its own lock, a leaf */
 
     GMutex lock;                /* guards all below; a migration's lock may be
                                    taken under it */
@@ -23,21 +24,9 @@ struct Registry {
     uint64_t memory_used;
     GPtrArray *running;         /* owns references */
     GPtrArray *finished;        /* likewise, oldest first */
-    GHashTable *paused;         /* see key_of(); of RegistryPaused */
     Totals *ended;              /* of all that have ended */
     Totals *shown;              /* what the last caller was given */
 };
-
-static void free_paused(void *data)
-{
-    RegistryPaused *self = data;
-
-    if (self) {
-        qmp_client_free(self->client);
-        qemu_setup_free(self->setup);
-    }
-    g_free(self);
-}
 
 Registry *registry_new(Config *config)
 {
@@ -49,8 +38,7 @@ Registry *registry_new(Config *config)
     g_cond_init(&self->changed);
     self->running =
         g_ptr_array_new_with_free_func((GDestroyNotify)migration_unref);
-    self->paused = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
-                                         free_paused);
+    self->paused = paused_qemus_new();
     self->ended = totals_new();
     self->shown = totals_new();
     self->finished =
@@ -65,7 +53,7 @@ void registry_free(Registry *self)
     }
     g_ptr_array_unref(self->finished);
     g_ptr_array_unref(self->running);
-    g_hash_table_unref(self->paused);
+    paused_qemus_free(self->paused);
     totals_free(self->ended);
     totals_free(self->shown);
     config_unref(self->config);
@@ -75,73 +63,9 @@ void registry_free(Registry *self)
     g_free(self);
 }
 
-/* ---- paused in postcopy ------------------------------------------------------------ */
-
-static char *key_of(const char *vm, MigrationRole role)
+PausedQemus *registry_get_paused(Registry *self)
 {
-    return g_strdup_printf("%d %s", (int)role, vm);
-}
-
-/* With the lock held; NULL: there is none. */
-static RegistryPaused *steal_paused(Registry *self, const char *key)
-{
-    gpointer name = NULL, paused = NULL;
-
-    g_hash_table_steal_extended(self->paused, key, &name, &paused);
-    g_free(name);
-    return paused;
-}
-
-void registry_keep_paused(Registry *self, const char *vm, MigrationRole role,
-                          RegistryPaused paused)
-{
-    char *key = key_of(vm, role);
-    RegistryPaused *old;
-
-    g_mutex_lock(&self->lock);
-    old = steal_paused(self, key);
-    g_hash_table_insert(self->paused, key, g_memdup2(&paused, sizeof(paused)));
-    g_mutex_unlock(&self->lock);
-    free_paused(old);
-}
-
-RegistryPaused registry_take_paused(Registry *self, const char *vm,
-                                    MigrationRole role)
-{
-    g_autofree char *key = key_of(vm, role);
-    g_autofree RegistryPaused *paused = NULL;
-
-    g_mutex_lock(&self->lock);
-    paused = steal_paused(self, key);
-    g_mutex_unlock(&self->lock);
-    return paused ? *paused : (RegistryPaused) { 0 };
-}
-
-static bool is_gone(const RegistryPaused *paused)
-{
-    g_autoptr(GError) error = paused->client
-                              ? qmp_client_get_error(paused->client) : NULL;
-
-    return error != NULL;
-}
-
-/* Of QEMUs that have ended nothing can be recovered. */
-static void drop_gone(Registry *self)
-{
-    g_autoptr(GPtrArray) gone = g_ptr_array_new_with_free_func(free_paused);
-    GHashTableIter each;
-    gpointer paused;
-
-    g_mutex_lock(&self->lock);
-    g_hash_table_iter_init(&each, self->paused);
-    while (g_hash_table_iter_next(&each, NULL, &paused)) {
-        if (is_gone(paused)) {
-            g_ptr_array_add(gone, g_memdup2(paused, sizeof(RegistryPaused)));
-            *(RegistryPaused *)paused = (RegistryPaused) { 0 };
-            g_hash_table_iter_remove(&each);
-        }
-    }
-    g_mutex_unlock(&self->lock);
+    return self->paused;
 }
 
 /* ---- events ---------------------------------------------------------------------- */
@@ -510,7 +434,7 @@ void registry_tick(Registry *self)
     g_autoptr(GPtrArray) running = list(self, false);
 
     expire_recordings(self);
-    drop_gone(self);
+    paused_qemus_drop_gone(self->paused);
 
     for (unsigned i = 0; i < running->len; i++) {
         Migration *migration = g_ptr_array_index(running, i);

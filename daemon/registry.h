@@ -9,7 +9,7 @@
 #define DAEMON_REGISTRY_H
 
 #include "daemon/migration.h"
-#include "daemon/qemu.h"
+#include "daemon/paused-qemus.h"
 #include "daemon/totals.h"
 
 /* On the main loop.  @data is consumed. */
@@ -43,19 +43,8 @@ void registry_set_name(Registry *self, Migration *migration,
 /* It is over: free its share; it stays listed for a while. */
 void registry_end(Registry *self, Migration *migration, uint64_t memory);
 
-/* Of a QEMU that is postcopy-paused, kept for its recovery; each may be NULL. */
-typedef struct {
-    QmpClient *client;      /* of a destination: a new session could not be
-                               negotiated while its main loop stands still */
-    QemuSetup *setup;       /* what is to be put back when it has ended */
-} RegistryPaused;
-
-/* Takes what is in @paused; dropped when QEMU ends the session. */
-void registry_keep_paused(Registry *self, const char *vm, MigrationRole role,
-                          RegistryPaused paused);
-/* The caller's. */
-RegistryPaused registry_take_paused(Registry *self, const char *vm,
-                                    MigrationRole role);
+/* Lent; QEMUs that wait for the recovery of a migration that has ended. */
+PausedQemus *registry_get_paused(Registry *self);
 
 /* By id, or by the VM's or tunnel's name if one of that name is running; a
  * reference or NULL. */

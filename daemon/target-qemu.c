@@ -62,11 +62,11 @@ static const ConfigVm *find_vm(Migration *migration, JsonObject *args,
     return vm;
 }
 
-/* Of a migration that broke in postcopy one may be there still; see registry.h. */
+/* Of a migration that broke in postcopy one may be there still; see paused-qemus.h. */
 static QmpClient *connect_monitor(TargetQemu *self, GError **error)
 {
-    RegistryPaused kept = registry_take_paused(
-        self->migration->daemon->registry, self->vm->name,
+    PausedQemu kept = paused_qemus_take(
+        registry_get_paused(self->migration->daemon->registry), self->vm->name,
         MIGRATION_DESTINATION);
     g_autoptr(GError) ended = kept.client ? qmp_client_get_error(kept.client)
                                           : NULL;
@@ -557,11 +557,12 @@ void target_qemu_give_up(TargetQemu *self, bool begun, bool postcopy)
 {
     if (postcopy || self->recovering) {
         /* It waits on, postcopy-paused. */
-        registry_keep_paused(self->migration->daemon->registry, self->vm->name,
-                             MIGRATION_DESTINATION, (RegistryPaused) {
-            .client = g_steal_pointer(&self->client),
-            .setup = g_steal_pointer(&self->setup),
-        });
+        paused_qemus_keep(
+            registry_get_paused(self->migration->daemon->registry),
+            self->vm->name, MIGRATION_DESTINATION, (PausedQemu) {
+                .client = g_steal_pointer(&self->client),
+                .setup = g_steal_pointer(&self->setup),
+            });
         return;
     }
     if (!self->opened) {
