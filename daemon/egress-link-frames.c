@@ -20,6 +20,7 @@ enum { FRESH_MAX = 2 };
 struct EgressLinkFrames {
     Exchange *exchange;         /* constant; lent */
     uint64_t capacity;          /* constant: entries in table */
+    uint64_t granted;           /* constant: bytes not acknowledged */
 
     GMutex lock;                /* guards all below; the exchange's is not taken
                                    under it */
@@ -30,10 +31,16 @@ struct EgressLinkFrames {
     uint64_t next_number;
     uint64_t acked;
     uint64_t in_flight;         /* costs of acked to next_number */
+    uint64_t ahead;             /* of it, what the peer says it has handed on: some
+                                   frame below it is late */
+    uint64_t handed_on;         /* bytes that it has ever handed on */
+    uint64_t acked_bytes;       /* costs below acked */
     FlowWindow window;
     uint64_t resent_bytes;
     GQueue fresh, again;        /* of EgressLinkFrame */
     uint64_t waiting;           /* bit per lane that has nothing to write */
+    uint64_t standing;          /* bit per lane that takes frames, and is not lost */
+    unsigned n_lanes;           /* of these, the first ones that get any */
     EgressLinkFrame **table;    /* by number % capacity */
 };
 
@@ -42,6 +49,8 @@ EgressLinkFrames *egress_link_frames_new(Exchange *exchange, uint64_t window)
     EgressLinkFrames *self = g_new0(EgressLinkFrames, 1);
 
     self->exchange = exchange;
+    self->n_lanes = LINK_LANES_MAX;
+    self->granted = window;
     flow_window_init(&self->window, window);
     /* Each costs that much at least; one is allowed in any case. */
     self->capacity = MIN(window / LINK_FRAME_OVERHEAD + 1,
@@ -125,12 +134,14 @@ static EgressLinkFrame *new_frame(Packet *packet, uint64_t epoch)
 
 static bool has_window(EgressLinkFrames *self, uint64_t cost)
 {
-    if (self->in_flight == 0 ||
-        self->in_flight + cost <= flow_window_get(&self->window)) {
+    if (self->in_flight == 0) {
         return true;
     }
-    flow_window_note_full(&self->window);
-    return false;
+    if (self->in_flight - self->ahead + cost > flow_window_get(&self->window)) {
+        flow_window_note_full(&self->window);
+        return false;
+    }
+    return self->in_flight + cost <= self->granted;
 }
 
 static bool has_room(EgressLinkFrames *self, uint64_t cost)
@@ -196,6 +207,21 @@ static EgressLinkFrame *pop(EgressLinkFrames *self)
     return frame;
 }
 
+void egress_link_frames_set_lanes(EgressLinkFrames *self, unsigned n)
+{
+    g_mutex_lock(&self->lock);
+    self->n_lanes = n;
+    g_cond_broadcast(&self->work);
+    g_mutex_unlock(&self->lock);
+}
+
+/* The rest stand by, for one that is lost. */
+static bool is_wanted(const EgressLinkFrames *self, uint64_t bit)
+{
+    return (unsigned)__builtin_popcountll(self->standing & (bit - 1)) <
+           self->n_lanes;
+}
+
 /* Where there is less to send than lanes, always the same lanes send it: TCP forgets
  * what a connection carries that is idle every other moment. */
 static bool is_first_waiting(const EgressLinkFrames *self, uint64_t bit)
@@ -212,8 +238,10 @@ EgressLinkFrame *egress_link_frames_take(EgressLinkFrames *self, unsigned lane,
 
     g_mutex_lock(&self->lock);
     self->waiting |= bit;
+    self->standing |= bit;
     while (!self->stopping &&
-           !(is_first_waiting(self, bit) && (frame = pop(self))) &&
+           !(is_first_waiting(self, bit) && is_wanted(self, bit) &&
+             (frame = pop(self))) &&
            g_cond_wait_until(&self->work, &self->lock, until_us)) {
     }
     self->waiting &= ~bit;
@@ -292,6 +320,7 @@ void egress_link_frames_lost(EgressLinkFrames *self, unsigned lane,
         put_back(self, frame, false);
     }
     g_mutex_lock(&self->lock);
+    self->standing &= ~(UINT64_C(1) << lane);
     requeue(self, lane);
     g_mutex_unlock(&self->lock);
 }
@@ -323,22 +352,40 @@ static bool forget_oldest(EgressLinkFrames *self, EgressLinkFrame **ret)
         frame->queued = false;
     }
     self->in_flight -= frame->cost;
+    self->acked_bytes += frame->cost;
     self->acked++;
     *ret = frame;
     return drop_reference(frame);
 }
 
+/*
+ * With the lock held.  Lanes that are slow for a while hold back the number up to
+ * which all is handed on, and the window that we may use; but not what is really
+ * under way, which is measured.  @numbered_us: of the last frame acknowledged, or 0.
+ */
+static void measure(EgressLinkFrames *self, uint64_t ahead, int64_t numbered_us)
+{
+    int64_t now_us = g_get_monotonic_time();
+    uint64_t handed_on;
+
+    self->ahead = MIN(ahead, self->in_flight);
+    handed_on = MAX(self->acked_bytes + self->ahead, self->handed_on);
+    if (handed_on > self->handed_on) {
+        flow_window_acked(&self->window, handed_on - self->handed_on,
+                          numbered_us > 0 ? now_us - numbered_us : 0, now_us);
+    }
+    self->handed_on = handed_on;
+}
+
 bool egress_link_frames_ack(EgressLinkFrames *self, uint64_t number,
-                            GError **error)
+                            uint64_t ahead, GError **error)
 {
     g_autoptr(GPtrArray) done = g_ptr_array_new();
-    int64_t now_us = g_get_monotonic_time(), numbered_us = 0;
-    uint64_t before;
+    int64_t numbered_us = 0;
     bool ok;
 
     g_mutex_lock(&self->lock);
     ok = check_ack(self, number, error);
-    before = self->in_flight;
     while (ok && self->acked < number) {
         EgressLinkFrame *frame;
 
@@ -347,9 +394,8 @@ bool egress_link_frames_ack(EgressLinkFrames *self, uint64_t number,
             g_ptr_array_add(done, frame);
         }
     }
-    if (numbered_us > 0) {
-        flow_window_acked(&self->window, before - self->in_flight,
-                          now_us - numbered_us, now_us);
+    if (ok) {
+        measure(self, ahead, numbered_us);
     }
     g_cond_broadcast(&self->room);
     g_mutex_unlock(&self->lock);
@@ -396,7 +442,7 @@ uint64_t egress_link_frames_get_in_flight(EgressLinkFrames *self)
     uint64_t in_flight;
 
     g_mutex_lock(&self->lock);
-    in_flight = self->in_flight;
+    in_flight = self->in_flight - self->ahead;
     g_mutex_unlock(&self->lock);
     return in_flight;
 }

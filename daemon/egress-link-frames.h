@@ -54,6 +54,9 @@ void egress_link_frames_stop(EgressLinkFrames *self);
 bool egress_link_frames_add(EgressLinkFrames *self, Packet *packet,
                             uint64_t epoch);
 
+/* Of the lanes that take frames only the first @n get any, by their numbers; without
+ * a call all do. */
+void egress_link_frames_set_lanes(EgressLinkFrames *self, unsigned n);
 /* One for @lane, waiting at most @wait_ms; NULL: there is none now, or stopped. */
 EgressLinkFrame *egress_link_frames_take(EgressLinkFrames *self, unsigned lane,
                                          unsigned wait_ms);
@@ -63,9 +66,11 @@ void egress_link_frames_written(EgressLinkFrames *self, EgressLinkFrame *frame);
  * @frame (may be NULL): the one that it still has. */
 void egress_link_frames_lost(EgressLinkFrames *self, unsigned lane,
                              EgressLinkFrame *frame);
-/* The peer has handed on all below @number. */
+/* The peer has handed on all below @number, and @ahead bytes (as they count against
+ * the window) of the rest. */
 bool egress_link_frames_ack(EgressLinkFrames *self, uint64_t number,
-                            GError **error) G_GNUC_WARN_UNUSED_RESULT;
+                            uint64_t ahead, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
 
 /* All frames below it are handed on. */
 uint64_t egress_link_frames_get_acked(EgressLinkFrames *self);
@@ -73,7 +78,7 @@ uint64_t egress_link_frames_get_acked(EgressLinkFrames *self);
 uint64_t egress_link_frames_get_rate(EgressLinkFrames *self);
 /* How many bytes it lets be under way now. */
 uint64_t egress_link_frames_get_window(EgressLinkFrames *self);
-/* Bytes that count against the window; bytes that were given out again. */
+/* Bytes that are not handed on yet; bytes that were given out again. */
 uint64_t egress_link_frames_get_in_flight(EgressLinkFrames *self);
 uint64_t egress_link_frames_get_resent(EgressLinkFrames *self);
 

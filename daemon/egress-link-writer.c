@@ -13,7 +13,6 @@
 #include "daemon/address.h"
 #include "daemon/link-lane.h"
 #include "daemon/log.h"
-#include "daemon/stream-tcp.h"
 #include "daemon/worker.h"
 #include "wire/crc32c.h"
 #include "wire/error.h"
@@ -34,7 +33,7 @@ struct EgressLinkWriter {
     bool stopping;
     Stream *stream;             /* owned; NULL: none now.  Only the thread replaces
                                    it, others may shut it */
-    unsigned generation;
+    unsigned generation;        /* of the next connection */
     int64_t down_since_us;      /* without a stream */
     EgressLinkLane stats;
     uint64_t wire_bytes_before;
@@ -237,7 +236,8 @@ static bool pause_until(EgressLinkWriter *self, int64_t due_us)
 static bool try_connect(EgressLinkWriter *self)
 {
     g_autoptr(GError) error = NULL;
-    Stream *stream = self->setup.connect(self->setup.number, ++self->generation,
+    unsigned generation = self->generation++;
+    Stream *stream = self->setup.connect(self->setup.number, generation,
                                          self->cancellable,
                                          self->setup.connect_data, &error);
 
@@ -247,12 +247,12 @@ static bool try_connect(EgressLinkWriter *self)
     }
     g_mutex_lock(&self->lock);
     note_up(self, stream);
-    self->stats.resumes++;
+    self->stats.resumes += generation > 0;
     g_mutex_unlock(&self->lock);
     g_free(self->peer);
     self->peer = g_strdup(stream_get_peer(stream));
-    log_info(NULL, "link to %s: bulk lane %u is back", self->peer,
-             self->setup.number);
+    log_info(NULL, "link to %s: bulk lane %u is %s", self->peer,
+             self->setup.number, generation > 0 ? "back" : "up");
     return true;
 }
 
@@ -341,8 +341,14 @@ EgressLinkWriter *egress_link_writer_new(const EgressLinkWriterSetup *setup)
     EgressLinkWriter *self = g_new0(EgressLinkWriter, 1);
 
     self->setup = *setup;
-    note_up(self, setup->stream);
-    self->peer = g_strdup(stream_get_peer(setup->stream));
+    self->generation = setup->generation;
+    if (setup->stream) {
+        note_up(self, setup->stream);
+        self->peer = g_strdup(stream_get_peer(setup->stream));
+        self->generation++;
+    } else {
+        self->down_since_us = g_get_monotonic_time();
+    }
     self->cancellable = g_cancellable_new();
     g_mutex_init(&self->lock);
     g_cond_init(&self->stopped);
@@ -397,6 +403,16 @@ void egress_link_writer_get(EgressLinkWriter *self, EgressLinkLane *ret)
     ret->down_ms = self->stats.up
                    ? 0 : (g_get_monotonic_time() - self->down_since_us) / 1000;
     g_mutex_unlock(&self->lock);
+}
+
+bool egress_link_writer_get_tcp(EgressLinkWriter *self, StreamTcp *ret)
+{
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    ok = self->stream && stream_tcp_get(self->stream, ret);
+    g_mutex_unlock(&self->lock);
+    return ok;
 }
 
 uint64_t egress_link_writer_get_wire_bytes(EgressLinkWriter *self)

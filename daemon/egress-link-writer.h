@@ -11,6 +11,7 @@
 #include "daemon/egress-link-frames.h"
 #include "daemon/egress-link.h"
 #include "daemon/link-reducer.h"
+#include "daemon/stream-tcp.h"
 
 typedef struct EgressLinkWriter EgressLinkWriter;
 
@@ -21,7 +22,9 @@ typedef struct {
     unsigned number;            /* of the lane */
     EgressLinkConnect connect;  /* NULL: what breaks the lane fails the exchange */
     void *connect_data;
-    Stream *stream;             /* taken; hellos are done */
+    Stream *stream;             /* taken; hellos are done.  NULL: its thread connects
+                                   it */
+    unsigned generation;        /* of the stream, or that to begin with */
 } EgressLinkWriterSetup;
 
 EgressLinkWriter *egress_link_writer_new(const EgressLinkWriterSetup *setup);
@@ -36,5 +39,7 @@ void egress_link_writer_free(EgressLinkWriter *self);
 
 void egress_link_writer_get(EgressLinkWriter *self, EgressLinkLane *ret);
 uint64_t egress_link_writer_get_wire_bytes(EgressLinkWriter *self);
+/* False: it is not up, or no TCP connection. */
+bool egress_link_writer_get_tcp(EgressLinkWriter *self, StreamTcp *ret);
 
 #endif

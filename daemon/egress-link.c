@@ -4,7 +4,8 @@
  *
  * Theory of operation.  The dispatcher takes the next thing from the exchange, and has
  * it numbered (egress-link-frames.c); a lane that is free writes it (egress-link-
- * writer.c).  A lane whose line is slow is busy for longer and so carries fewer frames.
+ * writer.c).  A lane whose line is slow is busy for longer and so carries fewer frames;
+ * how many lanes there are is egress-link-lanes.c's to say.
  * The dispatcher may wait for the source, or for window, for as long as those please;
  * lanes that send again do not wait for it.
  *
@@ -17,13 +18,14 @@
 #include "daemon/egress-link.h"
 
 #include "daemon/egress-link-frames.h"
-#include "daemon/egress-link-writer.h"
+#include "daemon/egress-link-lanes.h"
 #include "daemon/uuid.h"
 #include "daemon/worker.h"
 
 enum {
     QUEUE_PER_S = 20,           /* 50 ms of the rate */
     QUEUE_MIN = 1280 * 1024,    /* two whole packets, and something small */
+    IN_HAND = 544 * 1024,       /* the packet that a lane is writing */
 };
 
 typedef struct {
@@ -32,8 +34,7 @@ typedef struct {
     LinkMain *main;
     Limiter *limiter;
     EgressLinkFrames *frames;
-    unsigned n_lanes;
-    EgressLinkWriter **lanes;
+    EgressLinkLanes *lanes;
     LinkPacking packing;
     GThread *dispatcher;
     MultifdGeometry geometry;   /* the dispatcher's */
@@ -118,10 +119,8 @@ static bool start(EgressLink *self)
     if (!make_reduction(self)) {
         return false;
     }
-    for (unsigned i = 0; i < self->n_lanes; i++) {
-        egress_link_writer_start(self->lanes[i], self->geometry.page_size,
-                                 self->reduction);
-    }
+    egress_link_lanes_start(self->lanes, self->geometry.page_size,
+                            self->reduction);
     return true;
 }
 
@@ -137,22 +136,25 @@ static void *dispatcher_thread(void *data)
 }
 
 /* What waits here looks sent to the source QEMU, too: not more than the line takes in
- * a moment. */
+ * a moment.  What lanes have in hand is of it: two have some in any case, and all have
+ * while TCP keeps them from filling the line. */
 static void size_queue(EgressLink *self)
 {
     uint64_t rate = egress_link_frames_get_rate(self->frames);
+    uint64_t in_hand = (uint64_t)IN_HAND *
+                       egress_link_lanes_get_hungry(self->lanes);
 
     if (rate > 0) {
-        exchange_set_queue(self->exchange, MAX(rate / QUEUE_PER_S,
-                                               (uint64_t)QUEUE_MIN));
+        exchange_set_queue(self->exchange, in_hand +
+                           MAX(rate / QUEUE_PER_S, (uint64_t)QUEUE_MIN));
     }
 }
 
 /* In the main lane's reader. */
-static bool on_ack(uint64_t bulk, void *data, GError **error)
+static bool on_ack(uint64_t bulk, uint64_t ahead, void *data, GError **error)
 {
     EgressLink *self = data;
-    bool ok = egress_link_frames_ack(self->frames, bulk, error);
+    bool ok = egress_link_frames_ack(self->frames, bulk, ahead, error);
 
     size_queue(self);
     return ok;
@@ -168,9 +170,7 @@ static void shutdown_egress(Egress *egress)
         limiter_close(self->limiter);
     }
     egress_link_frames_stop(self->frames);
-    for (unsigned i = 0; i < self->n_lanes; i++) {
-        egress_link_writer_shutdown(self->lanes[i]);
-    }
+    egress_link_lanes_shutdown(self->lanes);
 }
 
 static void free_egress(Egress *egress)
@@ -179,36 +179,35 @@ static void free_egress(Egress *egress)
 
     link_main_set_ack_handler(self->main, NULL, NULL);
     g_thread_join(self->dispatcher);
-    for (unsigned i = 0; i < self->n_lanes; i++) {
-        egress_link_writer_free(self->lanes[i]);
-    }
+    egress_link_lanes_free(self->lanes);
     egress_link_frames_free(self->frames);
     link_reduction_free(self->reduction);
     limiter_unref(self->limiter);
-    g_free(self->lanes);
     g_free(self);
 }
 
 static uint64_t get_wire_bytes(Egress *egress)
 {
     EgressLink *self = (EgressLink *)egress;
-    uint64_t bytes = link_main_get_wire_bytes_out(self->main);
 
-    for (unsigned i = 0; i < self->n_lanes; i++) {
-        bytes += egress_link_writer_get_wire_bytes(self->lanes[i]);
-    }
-    return bytes;
+    return link_main_get_wire_bytes_out(self->main) +
+           egress_link_lanes_get_wire_bytes(self->lanes);
 }
 
 unsigned egress_link_get_lanes(Egress *egress, EgressLinkLane *ret,
                                unsigned max)
 {
-    EgressLink *self = (EgressLink *)egress;
+    return egress_link_lanes_get(((EgressLink *)egress)->lanes, ret, max);
+}
 
-    for (unsigned i = 0; i < MIN(max, self->n_lanes); i++) {
-        egress_link_writer_get(self->lanes[i], &ret[i]);
-    }
-    return self->n_lanes;
+unsigned egress_link_get_lanes_wanted(Egress *egress)
+{
+    return egress_link_lanes_get_wanted(((EgressLink *)egress)->lanes);
+}
+
+uint64_t egress_link_get_rate(Egress *egress)
+{
+    return egress_link_frames_get_rate(((EgressLink *)egress)->frames);
 }
 
 uint64_t egress_link_get_window(Egress *egress)
@@ -239,19 +238,11 @@ bool egress_link_get_reduction(Egress *egress, LinkReductionCounts *ret)
 
 unsigned egress_link_get_down_ms(Egress *egress)
 {
-    EgressLink *self = (EgressLink *)egress;
-    unsigned down_ms = G_MAXUINT;
-
-    for (unsigned i = 0; i < self->n_lanes; i++) {
-        EgressLinkLane lane;
-
-        egress_link_writer_get(self->lanes[i], &lane);
-        down_ms = MIN(down_ms, lane.down_ms);
-    }
-    return self->n_lanes > 0 ? down_ms : 0;
+    return egress_link_lanes_get_down_ms(((EgressLink *)egress)->lanes);
 }
 
-static void make_lanes(EgressLink *self, const EgressLinkSetup *setup)
+static EgressLinkLanes *make_lanes(const EgressLink *self,
+                                   const EgressLinkSetup *setup)
 {
     EgressLinkWriterSetup lane = {
         .exchange = setup->exchange,
@@ -260,17 +251,9 @@ static void make_lanes(EgressLink *self, const EgressLinkSetup *setup)
         .connect = setup->connect,
         .connect_data = setup->connect_data,
     };
-    GPtrArray *streams = setup->lanes;
 
-    self->n_lanes = streams->len;
-    self->lanes = g_new0(EgressLinkWriter *, self->n_lanes);
-    g_ptr_array_set_free_func(streams, NULL);
-    for (unsigned i = 0; i < self->n_lanes; i++) {
-        lane.number = i;
-        lane.stream = g_ptr_array_index(streams, i);
-        self->lanes[i] = egress_link_writer_new(&lane);
-    }
-    g_ptr_array_unref(streams);
+    return egress_link_lanes_new(&lane, setup->lanes, setup->generation,
+                                 setup->lanes_max);
 }
 
 Egress *egress_link_new(const EgressLinkSetup *setup)
@@ -289,7 +272,7 @@ Egress *egress_link_new(const EgressLinkSetup *setup)
     self->limiter = setup->limiter ? limiter_ref(setup->limiter) : NULL;
     self->packing = setup->packing;
     self->frames = egress_link_frames_new(setup->exchange, setup->window);
-    make_lanes(self, setup);
+    self->lanes = make_lanes(self, setup);
     link_main_set_ack_handler(self->main, on_ack, self);
     self->dispatcher = worker_new("dispatcher", dispatcher_thread, self,
                                   exchange_get_cpu(self->exchange), NULL);

@@ -8,6 +8,7 @@
  * needs can never wait for window behind frames of a later epoch.
  *
  * A lane that breaks is connected anew; the others send meanwhile what it had.
+ * Where more lanes carry more, there will be more.
  */
 #ifndef DAEMON_EGRESS_LINK_H
 #define DAEMON_EGRESS_LINK_H
@@ -35,7 +36,10 @@ typedef Stream *(*EgressLinkConnect)(unsigned lane, unsigned generation,
 typedef struct {
     Exchange *exchange;     /* lent */
     LinkMain *main;         /* lent; its ack handler is taken */
-    GPtrArray *lanes;       /* of Stream, hellos done; taken */
+    GPtrArray *lanes;       /* of Stream, hellos done; taken.  NULL among them: is
+                               connected later */
+    unsigned generation;    /* of these */
+    unsigned lanes_max;     /* more are added while it pays; 0: none */
     /* Bytes, granted by the peer, and no more than we can keep. */
     uint64_t window;
     Limiter *limiter;       /* NULL: none; a reference is taken */
@@ -64,6 +68,11 @@ typedef struct {
 } EgressLinkLane;
 /* At most @max entries; returns how many lanes there are. */
 unsigned egress_link_get_lanes(Egress *egress, EgressLinkLane *ret, unsigned max);
+/* Of these, how many are sent on; the rest stand by. */
+unsigned egress_link_get_lanes_wanted(Egress *egress);
+/* Bytes per second, as pages are unpacked, that the peer handed on at best of late; 0:
+ * not known. */
+uint64_t egress_link_get_rate(Egress *egress);
 /* Bytes that may be under way now, of those that the peer granted. */
 uint64_t egress_link_get_window(Egress *egress);
 /* Bytes not yet acknowledged. */

@@ -87,10 +87,10 @@ void flow_window_acked(FlowWindow *self, uint64_t bytes, int64_t delay_us,
     self->acked += bytes;
     self->limited = self->limited && self->full;
     self->full = false;
-    if (self->least_us == 0 || delay_us < self->least_us) {
-        self->least_us = MAX(delay_us, 1);
+    if (delay_us > 0 && (self->least_us == 0 || delay_us < self->least_us)) {
+        self->least_us = delay_us;
     }
-    if (now_us - self->begin_us < self->length_us) {
+    if (now_us - self->begin_us < self->length_us || self->least_us == 0) {
         return;
     }
     note_delay(self, now_us);

@@ -34,7 +34,8 @@ typedef struct {
 
 /* Never above @max, which the peer granted; begins with less. */
 void flow_window_init(FlowWindow *self, uint64_t max);
-/* @bytes more were acknowledged, the last of them @delay_us after they were sent. */
+/* @bytes more were handed on, the last of them @delay_us after they were sent; 0: that
+ * is not known. */
 void flow_window_acked(FlowWindow *self, uint64_t bytes, int64_t delay_us,
                        int64_t now_us);
 /* There was more to send than the window let. */

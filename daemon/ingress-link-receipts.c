@@ -54,6 +54,7 @@ struct IngressLinkReceipts {
     unsigned calls;             /* threads that are calling `main` */
     LinkWindow numbers;
     uint64_t held;              /* cost of what came from numbers.base on */
+    uint64_t ahead;             /* of it, what is handed on: some below is not */
     uint32_t costs[LINK_FRAMES_MAX];    /* by number % LINK_FRAMES_MAX */
     uint64_t open;              /* the epoch that is not closed yet */
     bool closing;
@@ -273,36 +274,37 @@ uint64_t ingress_link_receipts_get_dropped(IngressLinkReceipts *self)
 
 /* ---- handing on ------------------------------------------------------------------ */
 
-/* With the lock held; true: base is to be acknowledged. */
-static bool hand_on_locked(IngressLinkReceipts *self, uint64_t number)
+/* With the lock held. */
+static void hand_on_locked(IngressLinkReceipts *self, uint64_t number)
 {
     uint64_t before = self->numbers.base;
 
+    self->ahead += self->costs[number % LINK_FRAMES_MAX];
     if (!link_window_hand_on(&self->numbers, number)) {
-        return false;
+        return;
     }
     for (uint64_t n = before; n < self->numbers.base; n++) {
         self->held -= self->costs[n % LINK_FRAMES_MAX];
+        self->ahead -= self->costs[n % LINK_FRAMES_MAX];
     }
-    return true;
 }
 
 static void hand_on(IngressLinkReceipts *self, uint64_t number)
 {
-    LinkMain *main = NULL;
-    uint64_t base;
+    LinkMain *main;
+    uint64_t base, ahead;
 
     g_mutex_lock(&self->lock);
-    if (hand_on_locked(self, number)) {
-        main = self->main;
-    }
+    hand_on_locked(self, number);
+    main = self->main;
     base = self->numbers.base;
+    ahead = self->ahead;
     self->calls += main != NULL;
     g_mutex_unlock(&self->lock);
     if (!main) {
         return;
     }
-    link_main_ack_bulk(main, base);
+    link_main_ack_bulk(main, base, ahead);
     g_mutex_lock(&self->lock);
     if (--self->calls == 0) {
         g_cond_broadcast(&self->idle);

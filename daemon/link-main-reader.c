@@ -235,7 +235,7 @@ static bool take_ack(LinkMain *self, LinkAck *ack, GError **error)
     return ok;
 }
 
-static bool call_ack_handler(LinkMain *self, uint64_t bulk, GError **error)
+static bool call_ack_handler(LinkMain *self, const LinkAck *ack, GError **error)
 {
     LinkMainAck handler;
     void *data;
@@ -249,7 +249,7 @@ static bool call_ack_handler(LinkMain *self, uint64_t bulk, GError **error)
     if (!handler) {
         return true;        /* no bulk frames yet, or no more */
     }
-    ok = handler(bulk, data, error);
+    ok = handler(ack->bulk, ack->ahead, data, error);
     g_mutex_lock(&self->lock);
     self->in_ack_handler = false;
     g_cond_broadcast(&self->changed);
@@ -268,7 +268,7 @@ static bool handle_ack(LinkMain *self, const LinkFrame *frame, GError **error)
     }
     link_ack_decode(buf, &ack);
     return take_ack(self, &ack, error) &&
-           (!self->source_side || call_ack_handler(self, ack.bulk, error));
+           (!self->source_side || call_ack_handler(self, &ack, error));
 }
 
 /* The first frame of a connection that resumes says where to go on. */

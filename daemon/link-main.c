@@ -77,12 +77,14 @@ uint64_t link_main_get_wire_bytes_out(LinkMain *self)
 
 /* ---- acknowledging ----------------------------------------------------------- */
 
-void link_main_ack_bulk(LinkMain *self, uint64_t bulk)
+void link_main_ack_bulk(LinkMain *self, uint64_t bulk, uint64_t ahead)
 {
     g_mutex_lock(&self->lock);
     /* Callers may overtake each other on their way here. */
-    if (bulk > self->ack.bulk) {
+    if (bulk > self->ack.bulk ||
+        (bulk == self->ack.bulk && ahead > self->ack.ahead)) {
         self->ack.bulk = bulk;
+        self->ack.ahead = ahead;
         self->ack_wanted = true;
         g_cond_broadcast(&self->changed);
     }

@@ -35,9 +35,11 @@ typedef struct LinkMain LinkMain;
  * link_main_new() has returned.
  */
 typedef void (*LinkMainHandler)(JsonObject *message, void *data);
-/* An ACK came: bulk frames below @bulk are handed on.  Reader thread.  False: it
+/* An ACK came: bulk frames below @bulk are handed on, and of the rest some that cost
+ * @ahead.  Reader thread.  False: it
  * is one that the peer may not send, which ends the lane. */
-typedef bool (*LinkMainAck)(uint64_t bulk, void *data, GError **error);
+typedef bool (*LinkMainAck)(uint64_t bulk, uint64_t ahead, void *data,
+                            GError **error);
 
 /*
  * Source side: connect anew and say so in the hello.  Reader thread; may block, for
@@ -128,8 +130,9 @@ void link_main_get_outage(LinkMain *self, LinkMainOutage *ret);
 
 /* NULL: none; waits until a call under way is over. */
 void link_main_set_ack_handler(LinkMain *self, LinkMainAck handler, void *data);
-/* Acknowledge bulk frames below @bulk, soon.  Any thread. */
-void link_main_ack_bulk(LinkMain *self, uint64_t bulk);
+/* Acknowledge bulk frames below @bulk, and say what others cost that are handed on,
+ * soon.  Destination side, any thread. */
+void link_main_ack_bulk(LinkMain *self, uint64_t bulk, uint64_t ahead);
 
 /*
  * Request and wait for the answer's "return" member (transfer full).  One at a

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "daemon/stream-tcp.h"
 
+#include <linux/tcp.h>      /* the C library's tcp_info ends too early */
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stddef.h>
 #include <sys/socket.h>
 
@@ -22,5 +22,11 @@ bool stream_tcp_get(const Stream *stream, StreamTcp *ret)
         .rtt_us = info.tcpi_rtt,
         .retransmits = info.tcpi_total_retrans,
     };
+    if (len >= offsetof(struct tcp_info, tcpi_min_rtt) +
+               sizeof(info.tcpi_min_rtt)) {        /* Linux 4.6 on */
+        ret->acked = info.tcpi_bytes_acked;
+        ret->unsent = info.tcpi_notsent_bytes;
+        ret->least_rtt_us = info.tcpi_min_rtt;
+    }
     return true;
 }

@@ -10,6 +10,10 @@
 typedef struct {
     uint32_t rtt_us;            /* smoothed; 0: not measured */
     uint64_t retransmits;       /* segments that were sent again */
+    uint32_t least_rtt_us;      /* of the last minutes; this and all below: 0 with
+                                   a kernel that does not say */
+    uint64_t acked;             /* bytes that the far end has received */
+    uint32_t unsent;            /* bytes that TCP may not send yet */
 } StreamTcp;
 
 /* False: it is no TCP connection.  Any thread. */

@@ -90,7 +90,11 @@ const char *link_frame_type_name(uint8_t type);
 typedef struct {
     uint64_t bulk;          /* frames below are handed on */
     uint64_t main_offset;   /* bytes below are handed on */
-    uint64_t return_offset;
+    union {
+        uint64_t return_offset;     /* from the source's side */
+        uint64_t ahead;     /* from the destination's, which is not told of RETURN:
+                               what frames above bulk that are handed on cost */
+    };
     uint64_t preempt_offset;
     uint64_t control;       /* CONTROL frames below were received */
 } LinkAck;

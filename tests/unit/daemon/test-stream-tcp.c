@@ -40,6 +40,28 @@ static void test_tcp(void)
     g_assert_true(stream_tcp_get(a, &tcp));
     g_assert_cmpuint(tcp.rtt_us, >, 0);     /* of the handshake */
     g_assert_cmpuint(tcp.retransmits, ==, 0);
+    g_assert_cmpuint(tcp.least_rtt_us, >, 0);
+    g_assert_cmpuint(tcp.least_rtt_us, <=, tcp.rtt_us);
+}
+
+/* A receiver who does not read: what it has not room for is unsent. */
+static void test_unsent(void)
+{
+    g_autoptr(Stream) a = NULL, b = NULL;
+    StreamTcp tcp;
+    int fds[2], small = 4096;
+    char buf[65536] = { 0 };
+
+    connect_pair(fds);
+    g_assert_cmpint(setsockopt(fds[1], SOL_SOCKET, SO_RCVBUF, &small,
+                               sizeof(small)), ==, 0);
+    a = stream_new(fds[0], "a");
+    b = stream_new(fds[1], "b");
+    while (send(fds[0], buf, sizeof(buf), MSG_DONTWAIT) > 0) {
+    }
+    g_assert_true(stream_tcp_get(a, &tcp));
+    g_assert_cmpuint(tcp.unsent, >, 0);
+    g_assert_cmpuint(tcp.acked, <, G_MAXUINT32);
 }
 
 static void test_no_tcp(void)
@@ -58,6 +80,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/daemon/stream-tcp/tcp", test_tcp);
+    g_test_add_func("/daemon/stream-tcp/unsent", test_unsent);
     g_test_add_func("/daemon/stream-tcp/no-tcp", test_no_tcp);
     return g_test_run();
 }
