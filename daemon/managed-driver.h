@@ -9,9 +9,10 @@
 #define DAEMON_MANAGED_DRIVER_H
 
 #include "daemon/listener.h"
+#include "daemon/managed-bandwidth.h"
 #include "daemon/managed-convergence.h"
 #include "daemon/managed-postcopy.h"
-#include "daemon/migration-private.h"
+#include "daemon/migration-link.h"
 
 typedef struct {
     Migration *migration;
@@ -22,10 +23,12 @@ typedef struct {
     Handover handover;
     ManagedPostcopy postcopy;
     ManagedConvergence convergence;
+    ManagedBandwidth bandwidth;
     bool recovering, recover_start;
 
     QmpClient *client;
     QemuInfo *info;
+    LinkGrant grant;            /* the peer's answer to prepare */
     QemuSetup *setup;           /* what to put back; NULL: nothing */
     Listener *listener;
     char *socket_path;

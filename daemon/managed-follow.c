@@ -157,6 +157,15 @@ static void judge_convergence(ManagedDriver *self,
     }
 }
 
+/* Until the guest is stopped, and QEMU has decided. */
+static void tell_bandwidth(ManagedDriver *self, const char *migrate_status)
+{
+    if (strcmp(migrate_status, "active") == 0 && self->stopped_us == 0) {
+        managed_bandwidth_step(&self->bandwidth, self->migration, self->client,
+                               self->info, self->setup, managed_qmp_ms(self));
+    }
+}
+
 static void poll_source(ManagedDriver *self)
 {
     const QemuMigrateStatus *status = managed_follow_poll(self);
@@ -165,6 +174,7 @@ static void poll_source(ManagedDriver *self)
         return;
     }
     note_run_state(self, status->status);
+    tell_bandwidth(self, status->status);
     judge_convergence(self, status);
     if (is_ended(self, status->status)) {
         fail_by_status(self, status);

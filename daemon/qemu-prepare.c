@@ -218,6 +218,46 @@ QemuSetup *qemu_prepare(QmpClient *client, const QemuInfo *info,
     return NULL;
 }
 
+/* ---- changing it ------------------------------------------------------------ */
+
+/* What it should be now, if nobody else has touched it: of ours, or 0 and the like. */
+static bool is_ours(const QemuSetup *self, const char *name, JsonNode *now)
+{
+    JsonNode *ours = json_object_get_member(self->new_parameters, name);
+
+    return ours ? json_node_equal(ours, now)
+                : JSON_NODE_HOLDS_VALUE(now) && json_node_get_int(now) == 0;
+}
+
+bool qemu_setup_change(QemuSetup *self, QmpClient *client, const QemuInfo *info,
+                       const char *name, uint64_t value, unsigned timeout_ms,
+                       GError **error)
+{
+    g_autoptr(JsonObject) parameters = json_object_new();
+    g_autoptr(JsonObject) now = NULL;
+    g_autoptr(JsonNode) is = NULL;
+
+    if (!json_object_has_member(info->parameters, name)) {
+        return false;
+    }
+    now = qemu_call_object(client, "query-migrate-parameters", timeout_ms, NULL,
+                           error);
+    if (!now) {
+        return false;
+    }
+    is = current_value(now, name);
+    if (!is_ours(self, name, is)) {
+        return false;
+    }
+    /* Before the call, which may time out and be carried out all the same. */
+    if (!json_object_has_member(self->parameters, name)) {
+        json_object_set_member(self->parameters, name, g_steal_pointer(&is));
+    }
+    json_object_set_int_member(parameters, name, value);
+    json_object_set_int_member(self->new_parameters, name, value);
+    return set_parameters(client, parameters, timeout_ms, NULL, error);
+}
+
 /* ---- putting it back ------------------------------------------------------- */
 
 typedef struct {

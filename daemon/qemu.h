@@ -157,6 +157,14 @@ QemuSetup *qemu_prepare(QmpClient *client, const QemuInfo *info,
                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /*
+ * While it migrates: set one parameter more, or again, to be put back like the rest.
+ * False without an error: QEMU does not know it, or it has a value that is not ours.
+ */
+bool qemu_setup_change(QemuSetup *self, QmpClient *client, const QemuInfo *info,
+                       const char *name, uint64_t value, unsigned timeout_ms,
+                       GError **error);
+
+/*
  * Put back what qemu_prepare() changed and nobody else has changed since.
  * For after the migration, however it ended: QEMU refuses while a source has
  * one, which lasts some 100 ms after migrate_cancel, so this waits up to

@@ -697,6 +697,47 @@ static void test_prepare_touches_what_differs(void)
         "migrate-set-parameters {\"max-bandwidth\":134217728}\n");
 }
 
+/* One more while it migrates: set, set again, and put back with the others; but what
+ * somebody else has set is his. */
+static void test_prepare_changes_what_is_ours(void)
+{
+    const QemuWanted wanted = { .destination = true };
+    g_autoptr(Fake) fake = fake_new();
+    g_autoptr(QemuInfo) info = inspect_ok(fake->client);
+    g_autoptr(QemuSetup) setup = prepare_ok(fake, &wanted);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *failed = NULL;
+
+    json_object_set_int_member(info->parameters, "x", 0);
+    g_string_truncate(fake->sent, 0);
+    g_assert_false(qemu_setup_change(setup, fake->client, info, "unknown", 7,
+                                     TIMEOUT_MS, &error));
+    fake_replace(fake, "query-migrate-parameters", "'return': {'x': 5}");
+    g_assert_false(qemu_setup_change(setup, fake->client, info, "x", 7,
+                                     TIMEOUT_MS, &error));
+    g_assert_no_error(error);
+    assert_sent(fake, "");
+
+    fake_replace(fake, "query-migrate-parameters", "'return': {'x': 0}");
+    g_assert_true(qemu_setup_change(setup, fake->client, info, "x", 7,
+                                    TIMEOUT_MS, &error));
+    fake_replace(fake, "query-migrate-parameters", "'return': {'x': 7}");
+    g_assert_true(qemu_setup_change(setup, fake->client, info, "x", 8,
+                                    TIMEOUT_MS, &error));
+    fake_replace(fake, "query-migrate-parameters", "'return': {'x': 9}");
+    g_assert_false(qemu_setup_change(setup, fake->client, info, "x", 10,
+                                     TIMEOUT_MS, &error));
+    g_assert_no_error(error);
+    assert_sent(fake, "migrate-set-parameters {\"x\":7}\n"
+                      "migrate-set-parameters {\"x\":8}\n");
+
+    fake_replace(fake, "query-migrate-parameters", "'return': {'x': 8}");
+    failed = qemu_restore(fake->client, setup, TIMEOUT_MS, 0, NULL);
+    g_assert_cmpstr(failed, ==, NULL);
+    g_assert_nonnull(strstr(fake->sent->str,
+                            "migrate-set-parameters {\"x\":0}\n"));
+}
+
 /* A destination keeps its bandwidth; without multifd its knobs are left. */
 static void test_prepare_without_multifd(void)
 {
@@ -1272,6 +1313,7 @@ int main(int argc, char **argv)
     ADD("check/pair", test_check_pair);
     ADD("prepare/touches-what-differs", test_prepare_touches_what_differs);
     ADD("prepare/without-multifd", test_prepare_without_multifd);
+    ADD("prepare/changes-what-is-ours", test_prepare_changes_what_is_ours);
     ADD("prepare/leaves-absent-tls-creds",
         test_prepare_leaves_absent_tls_creds);
     ADD("prepare/puts-back-after-a-refusal",
