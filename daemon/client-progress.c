@@ -116,6 +116,8 @@ static GPtrArray *collect(JsonObject *migration)
     GPtrArray *parts = g_ptr_array_new_with_free_func(g_free);
     JsonObject *qemu = client_format_get_object(migration, "qemu");
     const char *state = client_format_get_string(migration, "state");
+    uint64_t lanes = client_format_get_number(
+        client_format_get_object(migration, "link"), "lanes-used");
     uint64_t rounds = client_format_get_number(qemu, "dirty-sync-count");
     uint64_t ms;
     double share;
@@ -147,6 +149,10 @@ static GPtrArray *collect(JsonObject *migration)
     }
     add_size(parts, "sent ", client_format_get_number(migration,
                                                       "wire-bytes-out"), "");
+    if (lanes > 0) {
+        add(parts, g_strdup_printf("on %" PRIu64 " lane%s", lanes,
+                                   lanes == 1 ? "" : "s"));
+    }
     add(parts, g_strdup_printf("epoch %" PRIu64,
                                client_format_get_number(migration,
                                                         "epochs")));

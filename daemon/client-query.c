@@ -190,7 +190,9 @@ static void add_peer(GPtrArray *rows, JsonObject *peer)
         escape_member(peer, "name"),
         escape_member(peer, "address"),
         escape_member(peer, "certificate-name"),
-        g_strdup_printf("%" PRIu64, client_format_get_number(peer, "lanes")),
+        client_format_has(peer, "lanes-max") ? g_strdup("auto")
+            : g_strdup_printf("%" PRIu64,
+                              client_format_get_number(peer, "lanes")),
         client_format_limit(client_format_get_number(peer, "rate")),
         g_strdup_printf("%" PRIu64,
                         client_format_get_number(peer, "migrations")),

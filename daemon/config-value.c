@@ -115,6 +115,28 @@ static char *encode_number(const void *field)
     return g_strdup_printf("%u", *(const unsigned *)field);
 }
 
+static bool parse_lanes(const ConfigKey *key, const char *text, void *field,
+                        GError **error)
+{
+    uint64_t value = CONFIG_LANES_AUTO;
+
+    if (strcmp(text, "auto") != 0 &&
+        !g_ascii_string_to_unsigned(text, 10, key->min, key->max, &value,
+                                    NULL)) {
+        return refuse(text, error,
+                      "auto or a number from %" PRIu64 " to %" PRIu64,
+                      key->min, key->max);
+    }
+    *(unsigned *)field = (unsigned)value;
+    return true;
+}
+
+static char *encode_lanes(const void *field)
+{
+    return *(const unsigned *)field == CONFIG_LANES_AUTO
+           ? g_strdup("auto") : encode_number(field);
+}
+
 static bool parse_rate(const ConfigKey *key, const char *text, void *field,
                        GError **error)
 {
@@ -539,6 +561,7 @@ static const Ops type_ops[] = {
     [CONFIG_VALUE_UUID]        = { parse_uuid, encode_text, clear_text },
     [CONFIG_VALUE_LINK_COMPRESSION] = { parse_link_compression,
                                         encode_link_compression, NULL },
+    [CONFIG_VALUE_LANES]       = { parse_lanes, encode_lanes, NULL },
     [CONFIG_VALUE_RATE_SCHEDULE] = { parse_rate_schedule, encode_rate_schedule,
                                      clear_rate_schedule },
 };

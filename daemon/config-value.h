@@ -36,6 +36,7 @@ typedef enum {
     CONFIG_VALUE_FINGERPRINT,   /* char *; "sha256:" and lower-case hex */
     CONFIG_VALUE_UUID,          /* char *; lower case */
     CONFIG_VALUE_LINK_COMPRESSION,  /* int; auto, none, or a level: see config.h */
+    CONFIG_VALUE_LANES,         /* unsigned; "auto" or a NUMBER: see config.h */
     CONFIG_VALUE_RATE_SCHEDULE, /* RateSchedule *; the key is "rate@" and a window,
                                    as text "WINDOW=RATE", which adds to it */
 } ConfigValueType;

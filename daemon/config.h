@@ -37,7 +37,9 @@ typedef struct {
     char *certificate_name;     /* NULL: a fingerprint or PSK must say who */
     char *fingerprint;          /* "sha256:…" or NULL */
     char *psk_identity;         /* with [tls] psk=yes: what it connects with */
-    unsigned lanes;             /* 1..64 */
+    unsigned lanes;             /* 1..64, or: */
+#define CONFIG_LANES_AUTO G_MAXUINT     /* found by measurement, up to: */
+    unsigned lanes_max;         /* 1..64 */
     uint64_t rate;              /* bytes/s; 0 unlimited */
     RateSchedule *rate_schedule;    /* NULL: none */
     uint64_t switchover_rate;   /* bytes/s, LIMITER_UNLIMITED; 0: as rate */
@@ -77,7 +79,7 @@ typedef struct {
     unsigned compression_level;
     bool write_zero_pages;      /* towards connect: it is older than 9.0 */
     uint64_t page_size;         /* of listen's source if its stream does not say; 0: 4096 */
-    unsigned lanes;             /* W over peer; 0: the peer's */
+    unsigned lanes;             /* W over peer, CONFIG_LANES_AUTO; 0: the peer's */
     uint64_t rate;
     unsigned weight;
     bool tls;                   /* towards connect */

@@ -50,7 +50,11 @@ JsonObject *control_peers_to_json(Daemon *daemon, const ConfigPeer *peer)
         json_object_set_string_member(object, "psk-identity",
                                       peer->psk_identity);
     }
-    json_object_set_int_member(object, "lanes", peer->lanes);
+    if (peer->lanes == CONFIG_LANES_AUTO) {
+        json_object_set_int_member(object, "lanes-max", peer->lanes_max);
+    } else {
+        json_object_set_int_member(object, "lanes", peer->lanes);
+    }
     json_object_set_int_member(object, "weight", peer->weight);
     json_object_set_int_member(object, "rate", limiter_get_rate(
         daemon_get_limiter(daemon, peer)));

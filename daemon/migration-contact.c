@@ -116,9 +116,10 @@ static bool take_bulk(Daemon *daemon, Migration *migration, Stream **stream,
                       GError **error)
 {
     GError *refusal = NULL;
+    bool ended;
 
-    if (!migration_check_lane(migration, hello->lane, peer, &refusal)) {
-        return refuse(daemon, hello, peer, refusal, error);
+    if (!migration_check_lane(migration, hello->lane, peer, &ended, &refusal)) {
+        return ended || refuse(daemon, hello, peer, refusal, error);
     }
     return answer(migration, *stream, error) &&
            migration_take_lane(migration, stream, hello->lane, hello->generation,
@@ -154,6 +155,17 @@ Config *migration_contact_ref_config(Daemon *daemon, const LinkHello *hello)
     return migration ? config_ref(migration->config) : daemon_ref_config(daemon);
 }
 
+/* Lanes connect while their migration prepares.  When that was refused, the main lane
+ * has told: they are just closed. */
+static bool is_late(Daemon *daemon, const LinkHello *hello, const ConfigPeer *peer)
+{
+    g_autoptr(Migration) ended = registry_find(daemon->registry,
+                                               hello->migration);
+    g_autofree char *end = ended ? migration_describe_end(ended, peer) : NULL;
+
+    return end && hello->role == LINK_ROLE_BULK && hello->generation == 0;
+}
+
 bool migration_contact_take_lane(Daemon *daemon, Stream **stream,
                                  const LinkHello *hello, Config *config,
                                  const ConfigPeer *peer, GError **error)
@@ -165,6 +177,9 @@ bool migration_contact_take_lane(Daemon *daemon, Stream **stream,
         return migration_target_begin(daemon, stream, hello, config, peer, error);
     }
     migration = registry_find_destination(daemon->registry, hello->migration);
+    if (!migration && is_late(daemon, hello, peer)) {
+        return true;
+    }
     if (!migration || link_instance_differs(hello->expected, daemon->instance)) {
         return refuse(daemon, hello, peer, NULL, error);
     }

@@ -57,13 +57,29 @@ static bool check_lane_locked(const Migration *self, unsigned lane,
     return false;
 }
 
-bool migration_check_lane(Migration *self, unsigned lane,
-                          const ConfigPeer *peer, GError **error)
+static bool is_preparing(const Migration *self, const ConfigPeer *peer)
 {
-    bool ok;
+    return peer == self->peer && self->role == MIGRATION_DESTINATION &&
+           !self->ingress && !self->final;
+}
+
+bool migration_check_lane(Migration *self, unsigned lane,
+                          const ConfigPeer *peer, bool *ret_ended,
+                          GError **error)
+{
+    int64_t until_us = g_get_monotonic_time() +
+                       self->config->timeouts.handshake_ms * 1000LL;
+    bool ok, waited = false;
 
     g_mutex_lock(&self->lock);
-    ok = check_lane_locked(self, lane, peer, error);
+    while (is_preparing(self, peer)) {
+        waited = true;
+        if (!g_cond_wait_until(&self->prepared, &self->lock, until_us)) {
+            break;
+        }
+    }
+    *ret_ended = waited && !self->ingress;
+    ok = !*ret_ended && check_lane_locked(self, lane, peer, error);
     g_mutex_unlock(&self->lock);
     return ok;
 }

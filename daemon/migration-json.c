@@ -170,6 +170,8 @@ static JsonObject *link_to_json(const Migration *self)
     json_object_set_int_member(ret, "resumes", outage.resumes);
     if (self->role == MIGRATION_SOURCE && self->egress) {
         json_object_set_int_member(ret, "lanes-up", count_lanes_up(self->egress));
+        json_object_set_int_member(ret, "lanes-used",
+                                   egress_link_get_lanes_wanted(self->egress));
         resent += egress_link_get_resent_bytes(self->egress);
     }
     json_object_set_int_member(ret, "resent-bytes", resent);

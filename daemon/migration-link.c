@@ -6,6 +6,7 @@
 #include "daemon/link-lane.h"
 #include "daemon/link-path.h"
 #include "daemon/migration-contact.h"
+#include "daemon/migration-lanes.h"
 #include "daemon/migration-outage.h"
 #include "qmp/message.h"
 #include "wire/link-pack.h"
@@ -78,33 +79,6 @@ static void post_control(JsonObject *object, void *data)
 
 /* ---- lanes ------------------------------------------------------------------------------ */
 
-/* Who says it, and of what. */
-static void introduce(const Migration *self, LinkHello *hello)
-{
-    hello->version = LINK_VERSION;
-    g_strlcpy(hello->daemon, self->config->name, sizeof(hello->daemon));
-    g_strlcpy(hello->migration, self->id, sizeof(hello->migration));
-    memcpy(hello->instance, self->daemon->instance, sizeof(LinkInstance));
-    memcpy(hello->expected, self->far.instance, sizeof(LinkInstance));
-}
-
-static Stream *connect_lane(Migration *self, LinkHello hello,
-                            const ConfigTimeouts *timeouts,
-                            GCancellable *cancellable, LinkAnswer *ret_answer,
-                            GError **error)
-{
-    g_autoptr(TlsCredentials) credentials =
-        daemon_get_link_credentials(self->daemon, self->config, error);
-
-    if (!credentials) {
-        return NULL;
-    }
-    introduce(self, &hello);
-    return link_lane_connect(self->peer, credentials, timeouts, &hello,
-                             self->daemon->peer_status, cancellable,
-                             ret_answer, error);
-}
-
 /* Of the attempts at one path every fourth; generations count from 1. */
 static bool is_long(const Migration *self, unsigned generation)
 {
@@ -136,7 +110,8 @@ static Stream *reconnect_main(unsigned generation, unsigned timeout_ms,
     LinkHello hello = { .role = LINK_ROLE_MAIN, .resume = true,
                         .generation = generation };
 
-    return connect_lane(self, hello, &timeouts, cancellable, NULL, error);
+    return migration_lanes_connect(self, hello, &timeouts, cancellable, NULL,
+                                   error);
 }
 
 /* A peer that does not know the migration any more says so to the main lane too, and
@@ -146,12 +121,14 @@ static Stream *reconnect_bulk(unsigned lane, unsigned generation,
                               GError **error)
 {
     Migration *self = data;
-    ConfigTimeouts timeouts = get_retry_timeouts(self, generation, RETRY_LONG_MS);
+    ConfigTimeouts timeouts = generation > 0
+        ? get_retry_timeouts(self, generation, RETRY_LONG_MS)
+        : self->config->timeouts;
     LinkHello hello = { .role = LINK_ROLE_BULK, .lane = lane,
                         .generation = generation };
     g_autoptr(GError) cause = NULL;
-    Stream *stream = connect_lane(self, hello, &timeouts, cancellable, NULL,
-                                  &cause);
+    Stream *stream = migration_lanes_connect(self, hello, &timeouts, cancellable,
+                                             NULL, &cause);
 
     if (!stream && link_lane_is_unknown(cause)) {
         link_main_break(self->link, g_error_new(
@@ -183,53 +160,6 @@ static void make_main(Migration *self, Stream *stream, bool source_side)
 void migration_link_take_main(Migration *self, Stream *stream)
 {
     make_main(self, stream, false);
-}
-
-typedef struct {
-    Migration *migration;
-    unsigned lane;
-    Stream *stream;
-    GError *error;
-    GThread *thread;
-} Connecting;
-
-static void *connect_thread(void *data)
-{
-    Connecting *self = data;
-
-    LinkHello hello = { .role = LINK_ROLE_BULK, .lane = self->lane };
-
-    self->stream = connect_lane(self->migration, hello,
-                                &self->migration->config->timeouts,
-                                self->migration->cancellable, NULL,
-                                &self->error);
-    return NULL;
-}
-
-/* All at once: a handshake takes several round trips. */
-static GPtrArray *connect_bulk_lanes(Migration *self, unsigned n, GError **error)
-{
-    g_autofree Connecting *lanes = g_new0(Connecting, n);
-    g_autoptr(GPtrArray) streams =
-        g_ptr_array_new_with_free_func((GDestroyNotify)stream_free);
-    bool ok = true;
-
-    for (unsigned i = 0; i < n; i++) {
-        lanes[i] = (Connecting) { .migration = self, .lane = i };
-        lanes[i].thread = g_thread_new("connect", connect_thread, &lanes[i]);
-    }
-    for (unsigned i = 0; i < n; i++) {
-        g_thread_join(lanes[i].thread);
-        if (lanes[i].stream) {
-            g_ptr_array_add(streams, lanes[i].stream);
-        } else if (ok) {
-            ok = false;
-            g_propagate_prefixed_error(error, lanes[i].error, "lane %u: ", i);
-        } else {
-            g_error_free(lanes[i].error);
-        }
-    }
-    return ok ? g_steal_pointer(&streams) : NULL;
 }
 
 /* ---- source side ---------------------------------------------------------------------- */
@@ -366,12 +296,13 @@ bool migration_link_prepare(Migration *self, unsigned lanes,
 
     json_object_set_int_member(arguments, "return-window",
                                MIGRATION_RETURN_WINDOW);
-    json_object_set_int_member(arguments, "lanes", lanes);
+    json_object_set_int_member(arguments, "lanes",
+                               migration_lanes_get_first(self, lanes));
     migration_outage_tell(self, arguments);
     own = get_own_packing(self);
     migration_link_tell_packing(&own, arguments);
-    stream = connect_lane(self, hello, &self->config->timeouts,
-                          self->cancellable, &self->far, error);
+    stream = migration_lanes_connect(self, hello, &self->config->timeouts,
+                                     self->cancellable, &self->far, error);
     if (!stream) {
         json_object_unref(arguments);
         g_prefix_error(error, "peer %s: ", self->peer->name);
@@ -384,6 +315,7 @@ bool migration_link_prepare(Migration *self, unsigned lanes,
                            self->far.instance);
     last_words_say_now(self->daemon->last_words, self->peer);
     make_main(self, stream, true);
+    self->lanes = migration_lanes_begin(self, lanes);
     answer = request(self, "prepare", arguments, self->cancellable, error);
     if (!answer || !read_grant(self, answer, ret, error)) {
         g_prefix_error(error, "peer %s: ", self->peer->name);
@@ -414,6 +346,7 @@ bool migration_link_open(Migration *self, unsigned lanes,
         .limiter = self->limiter,
         .connect = reconnect_bulk,
         .connect_data = self,
+        .lanes_max = lanes == CONFIG_LANES_AUTO ? self->peer->lanes_max : 0,
         .packing = grant->packing,
     };
     LinkMainFlow flow = {
@@ -424,7 +357,8 @@ bool migration_link_open(Migration *self, unsigned lanes,
         .preempt_window = grant->preempt_window,
     };
 
-    setup.lanes = connect_bulk_lanes(self, lanes, error);
+    setup.lanes = migration_lanes_finish(self->lanes, &setup.generation, error);
+    g_clear_pointer(&self->lanes, migration_lanes_free);
     if (!setup.lanes) {
         g_prefix_error(error, "peer %s: ", self->peer->name);
         return false;
@@ -527,7 +461,7 @@ void migration_link_leave_word(Migration *self)
         link_main_is_heard(self->link)) {
         return;
     }
-    introduce(self, &word.hello);
+    migration_lanes_introduce(self, &word.hello);
     word.hello.generation = link_main_get_generation(self->link) + 1;
     word.hello.cancelled = is_cancel(self->said);
     copy_text(word.hello.reason, sizeof(word.hello.reason), self->said->message);

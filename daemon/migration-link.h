@@ -34,13 +34,14 @@ typedef struct {
 } LinkGrant;
 
 /*
- * Source side: connect the main lane and ask the peer to prepare.  @arguments
+ * Source side: connect the main lane and ask the peer to prepare; bulk lanes connect
+ * meanwhile, @lanes of them (CONFIG_LANES_AUTO: as many as pay).  @arguments
  * is consumed; return-window and lanes are added.
  */
 bool migration_link_prepare(Migration *self, unsigned lanes,
                             JsonObject *arguments, LinkGrant *ret,
                             GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* Then: connect the bulk lanes and make the egress over them. */
+/* Then: wait for the bulk lanes and make the egress over them. */
 bool migration_link_open(Migration *self, unsigned lanes,
                          const LinkGrant *grant, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;

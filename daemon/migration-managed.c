@@ -151,7 +151,6 @@ static bool create_exchange(ManagedDriver *self, GError **error)
 static bool prepare_peer(ManagedDriver *self, GError **error)
 {
     JsonObject *arguments = json_object_new();
-    LinkGrant grant;
 
     json_object_set_string_member(arguments, "kind",
                                   self->recovering ? "recover" : "managed");
@@ -167,12 +166,10 @@ static bool prepare_peer(ManagedDriver *self, GError **error)
         json_object_set_int_member(arguments, "destination-channels",
                                    self->destination_channels);
     }
-    if (!migration_link_prepare(self->migration, self->lanes, arguments,
-                                &grant, error) ||
-        !take_grant(self, &grant, error) || !create_exchange(self, error)) {
-        return false;
-    }
-    return migration_link_open(self->migration, self->lanes, &grant, error);
+    return migration_link_prepare(self->migration, self->lanes, arguments,
+                                  &self->grant, error) &&
+           take_grant(self, &self->grant, error) &&
+           create_exchange(self, error);
 }
 
 /* ---- 4: our own side ------------------------------------------------------------------------------ */
@@ -298,6 +295,7 @@ static void take_kept(ManagedDriver *self)
     }
 }
 
+/* The bulk lanes connect from prepare on; what the source sends first waits for them. */
 static bool begin(ManagedDriver *self, GError **error)
 {
     take_kept(self);
@@ -306,7 +304,9 @@ static bool begin(ManagedDriver *self, GError **error)
            (self->recovering || set_up_source(self, error)) &&
            migration_link_call(self->migration, "open", NULL, cancellable(self),
                                error) &&
-           start_migrate(self, error);
+           start_migrate(self, error) &&
+           migration_link_open(self->migration, self->lanes, &self->grant,
+                               error);
 }
 
 /* ---- the body ------------------------------------------------------------------------------------------ */

@@ -66,6 +66,8 @@ typedef struct {
     uint64_t dirty_rate, rate;      /* bytes/s: written by the guest; left */
 } MigrationConvergence;
 
+typedef struct MigrationLanes MigrationLanes;
+
 struct Migration {
     gatomicrefcount refs;
     char id[33];                    /* these are constant */
@@ -98,6 +100,7 @@ struct Migration {
     Ingress *ingress;
     Egress *egress;
     LinkMain *link;
+    MigrationLanes *lanes;          /* that connected while the peer prepared */
     uint64_t idle_activity;         /* the last seen, and since when */
     int64_t idle_since_us;
     int64_t flow_start_us;
@@ -111,6 +114,7 @@ struct Migration {
 
     GMutex lock;                    /* guards all below, and changes of the above */
     GCond ended;
+    GCond prepared;                 /* or over before that */
     bool thread_ended;
     MigrationState state;           /* read atomically without the lock */
     bool cancel_asked;

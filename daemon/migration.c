@@ -4,6 +4,7 @@
  */
 #include "daemon/migration-private.h"
 
+#include "daemon/migration-lanes.h"
 #include "daemon/migration-link.h"
 #include "daemon/registry.h"
 #include "daemon/worker.h"
@@ -77,6 +78,7 @@ void migration_set_ingress(Migration *self, Ingress *ingress)
 {
     g_mutex_lock(&self->lock);
     self->ingress = ingress;
+    g_cond_broadcast(&self->prepared);
     g_mutex_unlock(&self->lock);
 }
 
@@ -130,8 +132,10 @@ void migration_tear_down(Migration *self)
     egress = g_steal_pointer(&self->egress);
     link = g_steal_pointer(&self->link);
     self->final = final;
+    g_cond_broadcast(&self->prepared);
     g_mutex_unlock(&self->lock);
 
+    migration_lanes_free(g_steal_pointer(&self->lanes));
     egress_free(egress);
     ingress_free(ingress);
     link_main_free(link);
@@ -306,6 +310,7 @@ Migration *migration_new(const MigrationSetup *setup)
     self->downtime_ms = -1;
     g_mutex_init(&self->lock);
     g_cond_init(&self->ended);
+    g_cond_init(&self->prepared);
     return self;
 }
 
@@ -330,6 +335,7 @@ void migration_unref(Migration *self)
     g_free(self->warning);
     g_clear_error(&self->said);
     g_clear_error(&self->error);
+    g_cond_clear(&self->prepared);
     g_cond_clear(&self->ended);
     g_mutex_clear(&self->lock);
     g_object_unref(self->cancellable);

@@ -120,10 +120,14 @@ bool migration_take_arrival(Migration *self, Arrival *arrival, GError **error)
 bool migration_may_be_preempt(Migration *self);
 /* A connection to its listener said what no QEMU says. */
 void migration_refuse_connection(Migration *self, const GError *error);
-/* Whether it takes lanes of @peer now; then the hello may be answered. */
+/*
+ * Whether it takes lanes of @peer now; then the hello may be answered.  Waits until it
+ * is prepared, for lanes connect meanwhile.  *ret_ended: it was not, as the main lane has
+ * told, or will be later; there is nothing more to say.
+ */
 bool migration_check_lane(Migration *self, unsigned lane,
-                          const ConfigPeer *peer, GError **error)
-    G_GNUC_WARN_UNUSED_RESULT;
+                          const ConfigPeer *peer, bool *ret_ended,
+                          GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Takes *stream on success, and sets it to NULL. */
 bool migration_take_lane(Migration *self, Stream **stream, unsigned lane,
                          unsigned generation, const ConfigPeer *peer,

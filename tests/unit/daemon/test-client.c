@@ -325,9 +325,16 @@ static void test_progress_without_figures(void)
                                      "\"rate\": \"x\", \"epochs\": -1}");
     JsonObject *migration = json_node_get_object(node);
     g_autofree char *line = client_progress_to_string(migration, 80);
+    g_autofree char *on_lanes = NULL;
     uint64_t ms;
 
+    json_object_set_object_member(migration, "link", json_object_new());
+    json_object_set_int_member(json_object_get_object_member(migration, "link"),
+                               "lanes-used", 8);
+    on_lanes = client_progress_to_string(migration, 80);
     g_assert_cmpstr(line, ==, "setup  0 bit/s  sent 0 B  epoch 0");
+    g_assert_cmpstr(on_lanes, ==,
+                    "setup  0 bit/s  sent 0 B  on 8 lanes  epoch 0");
     g_assert_false(client_progress_estimate(migration, &ms));
 }
 

@@ -134,8 +134,11 @@ static void test_refuses_values(void)
 {
     static const Refusal refusals[] = {
         { PEER "lanes=65\n",
-          "test.conf: [peer dc2] lanes: got '65', expected a number from 1 "
-          "to 64" },
+          "test.conf: [peer dc2] lanes: got '65', expected auto or a number "
+          "from 1 to 64" },
+        { PEER "lanes-max=auto\n",
+          "test.conf: [peer dc2] lanes-max: got 'auto', expected a number "
+          "from 1 to 64" },
         { "[daemon]\nrate=10\n",
           "test.conf: [daemon] rate: got '10', expected a number with a unit "
           "attached, such as 500mbit, 2Gbit or 10MiB/s, or 'unlimited'" },
@@ -445,7 +448,7 @@ static void test_options_win(void)
     g_assert_null(config_load_from_data(PEER, strlen(PEER), "f", wrong, NULL,
                                         &error2));
     g_assert_cmpstr(error2->message, ==, "option: [peer dc2] lanes: got "
-                    "'65', expected a number from 1 to 64");
+                    "'65', expected auto or a number from 1 to 64");
     g_assert_null(config_load(NULL, broken, NULL, &error3));
     g_assert_cmpstr(error3->message, ==, "option: got 'lanes', expected "
                     "GROUP.KEY=VALUE or 'GROUP NAME.KEY=VALUE'");
