@@ -335,7 +335,13 @@ static void test_frame_unpacked(void)
 
 static void test_ack_round_trip(void)
 {
-    LinkAck ack = { 1, UINT64_MAX, UINT64_C(0x0102030405060708), 2, 3 };
+    LinkAck ack = {
+        .bulk = 1,
+        .main_offset = UINT64_MAX,
+        .return_offset = UINT64_C(0x0102030405060708),
+        .preempt_offset = 2,
+        .control = 3,
+    };
     LinkAck back = { 0 };
     const uint8_t expected[LINK_ACK_SIZE] = {
         0, 0, 0, 0, 0, 0, 0, 1,
