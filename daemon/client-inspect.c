@@ -54,10 +54,12 @@ static void add_head(GString *text, JsonObject *traffic)
                                traffic, "ramblock-count"), total, page_size);
     g_string_append_printf(text, "%" PRIu64 " normal and %" PRIu64 " zero pages, "
                            "of them %" PRIu64 " again (%" PRIu64 " on the main "
-                           "channel); %s in pages, %s in packets\n", normal,
+                           "channel, %" PRIu64 " on the preempt channel); %s in "
+                           "pages, %s in packets\n", normal,
                            client_format_get_number(traffic, "zero-pages"),
                            client_format_get_number(traffic, "pages-again"),
                            client_format_get_number(traffic, "pages-on-main"),
+                           client_format_get_number(traffic, "pages-on-preempt"),
                            raw, payload);
 }
 

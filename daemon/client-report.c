@@ -186,6 +186,10 @@ static void add_summary(GString *html, JsonObject *migration,
         "%" PRIu64, client_format_get_number(traffic, "zero-pages")));
     add_fact(html, "pages sent again", g_strdup_printf(
         "%" PRIu64, client_format_get_number(traffic, "pages-again")));
+    add_fact(html, "pages on the main channel", g_strdup_printf(
+        "%" PRIu64, client_format_get_number(traffic, "pages-on-main")));
+    add_fact(html, "pages on the preempt channel", g_strdup_printf(
+        "%" PRIu64, client_format_get_number(traffic, "pages-on-preempt")));
     add_fact(html, "in", units_format_size(client_format_get_number(
         migration, "bytes-in")));
     add_fact(html, "out, on the wire", units_format_size(

@@ -78,6 +78,18 @@ static void add_rate(GString *text, JsonObject *migration)
         bytes_per_s > 0 ? limit : "");
 }
 
+/* Pages that were not in packets: in postcopy, and of a source without multifd. */
+static void add_postcopy(GString *text, JsonObject *migration)
+{
+    uint64_t on_main = client_format_get_number(migration, "main-pages");
+    uint64_t on_preempt = client_format_get_number(migration, "preempt-pages");
+
+    if (on_main + on_preempt > 0) {
+        add(text, "other pages", "%" PRIu64 " on the main channel, %" PRIu64
+            " on the preempt channel", on_main, on_preempt);
+    }
+}
+
 static void add_bytes(GString *text, JsonObject *migration)
 {
     g_autofree char *in = units_format_size(
@@ -98,6 +110,7 @@ static void add_bytes(GString *text, JsonObject *migration)
         " zero pages)", client_format_get_number(migration, "packets"),
         client_format_get_number(migration, "normal-pages"),
         client_format_get_number(migration, "zero-pages"));
+    add_postcopy(text, migration);
 }
 
 static void add_cpu(GString *text, JsonObject *migration)

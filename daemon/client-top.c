@@ -133,6 +133,18 @@ static bool sends_lanes(JsonObject *migration)
     return g_strcmp0(client_format_get_string(egress, "kind"), "link") == 0;
 }
 
+static void append_preempt(GString *text, JsonObject *migration)
+{
+    uint64_t bytes = client_format_get_number(migration, "preempt-bytes");
+    g_autofree char *size = units_format_size(bytes);
+
+    if (bytes > 0) {
+        g_string_append_printf(text, "preempt channel: %" PRIu64 " pages, %s\n",
+                               client_format_get_number(migration, "preempt-pages"),
+                               size);
+    }
+}
+
 static void append_channels(GString *text, JsonObject *migration,
                             JsonObject *before, int64_t elapsed_us)
 {
@@ -154,6 +166,7 @@ static void append_channels(GString *text, JsonObject *migration,
                  before ? client_format_get_array(before, "channels-out") : NULL,
                  elapsed_us);
     client_table_append(&table, text, title, titles);
+    append_preempt(text, migration);
 }
 
 char *client_top_to_string(JsonArray *now, JsonArray *before,

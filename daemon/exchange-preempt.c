@@ -3,8 +3,9 @@
  * daemon/exchange-preempt.c - postcopy's preempt channel through the exchange
  *
  * A byte stream beside the main stream, one way, for the pages that the
- * destination has asked for.  Nothing in it is held back or looked at.  Few bytes
- * are ever in it: the source writes one host page for each request.
+ * destination has asked for.  Nothing in it is held back, and what is looked at is
+ * only counted.  Few bytes are ever in it: the source writes one host page for each
+ * request.
  */
 #include "daemon/exchange-private.h"
 
@@ -66,6 +67,27 @@ bool exchange_preempt_wait_expected(Exchange *self)
     return expected;
 }
 
+static void tell_page(const Ramblock *block, uint64_t offset, bool zero,
+                      void *data)
+{
+    Exchange *self = data;
+
+    traffic_note_preempt_page(self->traffic, self->markers_seen, block->name,
+                              offset, zero);
+}
+
+/* Of a migration that is recovered the blocks are not known. */
+static void look_at(Exchange *self, const uint8_t *buf, size_t len)
+{
+    if (self->ramblocks && self->configured) {
+        preempt_stream_feed(&self->preempt_stream, buf, len,
+                            main_stream_get_ramblocks(self->main),
+                            self->geometry.page_size, tell_page, self);
+    } else {
+        self->preempt_stream.state = PREEMPT_STREAM_LOST;
+    }
+}
+
 bool exchange_preempt_push(Exchange *self, const uint8_t *buf, size_t len)
 {
     bool ok = true;
@@ -81,6 +103,7 @@ bool exchange_preempt_push(Exchange *self, const uint8_t *buf, size_t len)
         ok = !exchange_is_over(self);
         if (ok) {
             n = byte_ring_write(&self->preempt_ring, buf, len);
+            look_at(self, buf, n);
             buf += n;
             len -= n;
             g_cond_signal(&self->preempt_data);

@@ -5,6 +5,7 @@
 
 #include "daemon/byte-ring.h"
 #include "daemon/exchange.h"
+#include "wire/preempt-stream.h"
 #include "wire/epoch.h"
 #include "wire/return-path.h"
 
@@ -59,6 +60,7 @@ struct Exchange {
     uint64_t ramblocks_offset;  /* behind the block list */
     uint64_t pages_offset;      /* of the first page record; 0: none yet */
     bool ramblocks;
+    PreemptStream preempt_stream;   /* looked at for the traffic record alone */
     bool advised;               /* postcopy of RAM may come */
     bool postcopy;
     bool postcopy_sent;

@@ -207,15 +207,22 @@ static void add_parts(const Migration *self, JsonObject *ret)
     }
     add_ends(self, now, ret);
     json_object_set_int_member(ret, "bytes-in",
-                               sum_bytes(now->in) + now->main_in);
+                               sum_bytes(now->in) + now->main_in +
+                               now->preempt_in);
     json_object_set_int_member(ret, "bytes-out",
-                               sum_bytes(now->out) + now->main_out);
+                               sum_bytes(now->out) + now->main_out +
+                               now->preempt_out);
     json_object_set_int_member(ret, "wire-bytes-out", get_wire_bytes(self));
     json_object_set_int_member(ret, "main-bytes", now->main_in);
+    json_object_set_int_member(ret, "preempt-bytes", now->preempt_in);
     json_object_set_int_member(ret, "return-bytes", now->return_in);
     json_object_set_int_member(ret, "packets", now->packets);
     json_object_set_int_member(ret, "normal-pages", now->normal_pages);
     json_object_set_int_member(ret, "zero-pages", now->zero_pages);
+    json_object_set_int_member(ret, "main-pages",
+                               traffic_get_main_pages(self->traffic));
+    json_object_set_int_member(ret, "preempt-pages",
+                               traffic_get_preempt_pages(self->traffic));
     json_object_set_int_member(ret, "device-packets", now->device_packets);
     json_object_set_int_member(ret, "epochs", now->epochs);
     add_cpu(self->cpu, sum_bytes(now->in) + now->main_in, ret);

@@ -19,6 +19,8 @@ static const char *const members[TOTALS_COMPLETED] = {
     [TOTALS_PACKETS] = "packets",
     [TOTALS_NORMAL_PAGES] = "normal-pages",
     [TOTALS_ZERO_PAGES] = "zero-pages",
+    [TOTALS_MAIN_PAGES] = "main-pages",
+    [TOTALS_PREEMPT_PAGES] = "preempt-pages",
     [TOTALS_CPU_MS] = "cpu-ms",
 };
 

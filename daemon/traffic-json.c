@@ -238,6 +238,7 @@ JsonObject *traffic_to_json(Traffic *self)
     json_object_set_int_member(ret, "device-payload-bytes",
                                counts->device_bytes);
     json_object_set_int_member(ret, "pages-on-main", counts->on_main);
+    json_object_set_int_member(ret, "pages-on-preempt", counts->on_preempt);
     add_blocks(counts, ret);
     add_epochs(counts, ret);
     add_history(counts, ret);

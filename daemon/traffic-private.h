@@ -76,6 +76,7 @@ typedef struct {
     TrafficPages others;        /* of blocks without a row */
     TrafficPages all;
     uint64_t on_main;           /* pages of these that came on the main channel */
+    uint64_t on_preempt;        /* and on the preempt channel */
     uint64_t packets, device_packets, device_bytes;
 
     TrafficScale slice_scale, epoch_scale, history_scale;

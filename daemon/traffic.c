@@ -404,6 +404,41 @@ void traffic_note_main_page(Traffic *self, uint64_t epoch, const char *block,
     g_mutex_unlock(&self->lock);
 }
 
+void traffic_note_preempt_page(Traffic *self, uint64_t epoch, const char *block,
+                               uint64_t offset, bool zero)
+{
+    TrafficPages pages = { .normal = !zero, .zero = zero };
+
+    if (!self) {
+        return;
+    }
+    g_mutex_lock(&self->lock);
+    pages.bytes = zero ? 0 : self->counts.page_size;
+    note_pages(self, block, &offset, &pages, epoch);
+    self->counts.on_preempt++;
+    g_mutex_unlock(&self->lock);
+}
+
+uint64_t traffic_get_main_pages(Traffic *self)
+{
+    uint64_t n;
+
+    g_mutex_lock(&self->lock);
+    n = self->counts.on_main;
+    g_mutex_unlock(&self->lock);
+    return n;
+}
+
+uint64_t traffic_get_preempt_pages(Traffic *self)
+{
+    uint64_t n;
+
+    g_mutex_lock(&self->lock);
+    n = self->counts.on_preempt;
+    g_mutex_unlock(&self->lock);
+    return n;
+}
+
 void traffic_note_epoch_end(Traffic *self, uint64_t closed)
 {
     if (!self) {

@@ -56,6 +56,12 @@ void traffic_note_packet(Traffic *self, uint64_t epoch, const Packet *packet);
 /* The same of a page that came on the main channel. */
 void traffic_note_main_page(Traffic *self, uint64_t epoch, const char *block,
                             uint64_t offset, bool zero);
+/* The same of one that came on the preempt channel, which says nothing else. */
+void traffic_note_preempt_page(Traffic *self, uint64_t epoch, const char *block,
+                               uint64_t offset, bool zero);
+/* How many of the pages came there. */
+uint64_t traffic_get_main_pages(Traffic *self);
+uint64_t traffic_get_preempt_pages(Traffic *self);
 void traffic_note_epoch_end(Traffic *self, uint64_t closed);
 /* Bytes came on the main channel; how far the stream was followed, and what was
  * counted in it. */

@@ -31,6 +31,11 @@ fuzzer_links() {
         clang -fsanitize=fuzzer,address -x c -o "$out" - && rm -f "$out"
 }
 
+# What debhelper asks for by name.
+is_installed() {
+    dpkg-query -W -f '${db:Status-Status}' "$1" | grep -qx installed
+}
+
 libvirt_has_qemu() {
     find /usr/lib* -name libvirt_driver_qemu.so | grep -q .
 }
@@ -94,6 +99,7 @@ need_deb() {
     need_build
     need debhelper have dh
     need dpkg-dev have dpkg-buildpackage
+    need build-essential is_installed build-essential
 }
 
 need_fuzz() {

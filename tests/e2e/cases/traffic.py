@@ -12,10 +12,13 @@ import shutil
 import subprocess
 import time
 
+from cases.metrics import scrape
+from cases.postcopy import busy_ends, check_asked, switch
 from harness import Qemu, assert_migrated, assert_stayed, case, check, wait_for
 from harness.case import Skip
 from harness.daemon import Client, Daemon
 from harness.sites import Sites
+from harness.ways import way_of
 
 NEEDS = ['daemon', 'certtool']
 
@@ -415,3 +418,34 @@ def native_tshark(t):
         ids += got[2]
     check((packets, normal, zero, ids) == (expect['packets'], expect['normal'], expect['zero'], [0]),
           'got %s packets, %s normal, %s zero pages, ids %s, expected %s' % (packets, normal, zero, ids, expect))
+
+
+@case('e2e/traffic/preempt-channel', needs=NEEDS)
+def preempt_channel(t):
+    """Pages that the destination waits for come on a channel of their own, and are all counted."""
+    way = way_of(t, 'link', n=0, k=0)
+    src, _ = busy_ends(way, preempt=True)
+    way.begin()
+    switch(src)
+    check(way.outcome() == 'completed', 'the migration')
+    check_asked(way, src)
+    for daemon in way.daemons:
+        migration, = daemon.migrations()
+        traffic = daemon.qmp.cmd('query-traffic', id=migration['id'])
+        n, size = traffic['pages-on-preempt'], migration['preempt-bytes']
+        check(n > 0 and n == migration['preempt-pages'] and
+              traffic['pages-on-main'] == migration['main-pages'] > 0, str(migration))
+        # A record is a word, a name or not, and a page or one byte.
+        check(n * 9 <= size <= n * (traffic['page-size'] + 264) + 8, '%d bytes for %d pages' % (size, n))
+        pages = traffic['normal-pages'] + traffic['zero-pages']
+        check(pages == n + traffic['pages-on-main'] ==
+              sum(e['normal-pages'] + e['zero-pages'] for e in traffic['epochs']), '%d pages' % pages)
+        # Each page was sent at least once: none is missing in the count.
+        for block in traffic['ramblocks']:
+            distinct = sum(block['parts']) - block['pages-again']
+            check(distinct * traffic['page-size'] == block['used-length'], '%s: %d distinct pages of %s'
+                  % (daemon.name, distinct, {k: v for k, v in block.items() if k != 'heat'}))
+        family = scrape(daemon)['multiferry_preempt_pages']
+        check(sum(family.samples.values()) == n, 'the metric: %s' % family.samples)
+        _, text, _ = Client(t, daemon).run('inspect', migration['id'])
+        check('%d on the preempt channel' % n in text, text)
