@@ -60,8 +60,8 @@ static bool is_too_much(const PackLevel *self, int64_t all_us)
     if (is_more(times->pack_us, all_us, BUSY_PERCENT) && !pays(times)) {
         return true;
     }
-    /* The fastest costs about what encrypting what it saves would. */
-    return self->rung > 1 && is_more(times->pack_us, all_us, FEW_PERCENT) &&
+    /* Not below what QEMU's own zstd does, which costs little beside what it saves. */
+    return self->rung > FIRST_RUNG && is_more(times->pack_us, all_us, FEW_PERCENT) &&
            !is_more(times->write_us, all_us, FEW_PERCENT) &&
            !is_more(times->cpu_us, times->pack_us, SHORT_PERCENT);
 }

@@ -86,24 +86,27 @@ static void test_less_where_it_does_not_pay(void)
 /* Others wait for the processor, and nobody for the wire. */
 static void test_less_where_processors_are_short(void)
 {
-    static const int expected[] = { -1, -5, -5 };
     PackLevel self = make();
 
-    pack_level_note_idle(&self, 150 * 1000);
-    pack_level_note_pack(&self, RAW, RAW / 10, 100 * 1000, 90 * 1000);
-    pack_level_note_write(&self, 10 * 1000);
-    g_assert_cmpint(pack_level_get(&self), ==, 1);
-    for (unsigned i = 0; i < G_N_ELEMENTS(expected); i++) {
+    frames(&self, 100, 10, 10, 250, 0);
+    for (unsigned i = 0; i < 4; i++) {
+        static const int expected[] = { 6, 3, 1, 1 };
+
+        g_assert_cmpint(pack_level_get(&self), ==, expected[i]);
         pack_level_note_idle(&self, 150 * 1000);
         pack_level_note_pack(&self, RAW, RAW / 10, 100 * 1000, 50 * 1000);
         pack_level_note_write(&self, 10 * 1000);
-        g_assert_cmpint(pack_level_get(&self), ==, expected[i]);
     }
+    /* They are not short. */
+    frames(&self, 100, 10, 10, 250, 0);
+    pack_level_note_idle(&self, 150 * 1000);
+    pack_level_note_pack(&self, RAW, RAW / 10, 100 * 1000, 90 * 1000);
+    pack_level_note_write(&self, 10 * 1000);
+    g_assert_cmpint(pack_level_get(&self), ==, 6);
     /* For the wire somebody waits. */
-    self = make();
     pack_level_note_pack(&self, RAW, RAW / 10, 100 * 1000, 50 * 1000);
     pack_level_note_write(&self, 110 * 1000);
-    g_assert_cmpint(pack_level_get(&self), ==, 1);
+    g_assert_cmpint(pack_level_get(&self), ==, 6);
 }
 
 /* What was too much is not tried again at once, but later it is. */
