@@ -36,7 +36,7 @@ static void assert_diff(const char *from, const char *to, const char *lines)
 
 static void test_same(void)
 {
-    assert_diff(HEAD PEER, "# a comment\n" HEAD PEER "lanes = 4\n", "");
+    assert_diff(HEAD PEER, "# a comment\n" HEAD PEER "lanes = auto\n", "");
 }
 
 static void test_values(void)
