@@ -427,6 +427,16 @@ uint64_t egress_link_frames_get_rate(EgressLinkFrames *self)
     return rate;
 }
 
+uint64_t egress_link_frames_get_handed_on(EgressLinkFrames *self)
+{
+    uint64_t handed_on;
+
+    g_mutex_lock(&self->lock);
+    handed_on = self->handed_on;
+    g_mutex_unlock(&self->lock);
+    return handed_on;
+}
+
 uint64_t egress_link_frames_get_window(EgressLinkFrames *self)
 {
     uint64_t window;

@@ -76,6 +76,8 @@ bool egress_link_frames_ack(EgressLinkFrames *self, uint64_t number,
 uint64_t egress_link_frames_get_acked(EgressLinkFrames *self);
 /* Bytes per second that the peer acknowledged, at best of late; 0: not known. */
 uint64_t egress_link_frames_get_rate(EgressLinkFrames *self);
+/* Bytes that the peer has ever handed on. */
+uint64_t egress_link_frames_get_handed_on(EgressLinkFrames *self);
 /* How many bytes it lets be under way now. */
 uint64_t egress_link_frames_get_window(EgressLinkFrames *self);
 /* Bytes that are not handed on yet; bytes that were given out again. */

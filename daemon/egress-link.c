@@ -205,9 +205,9 @@ unsigned egress_link_get_lanes_wanted(Egress *egress)
     return egress_link_lanes_get_wanted(((EgressLink *)egress)->lanes);
 }
 
-uint64_t egress_link_get_rate(Egress *egress)
+uint64_t egress_link_get_handed_on(Egress *egress)
 {
-    return egress_link_frames_get_rate(((EgressLink *)egress)->frames);
+    return egress_link_frames_get_handed_on(((EgressLink *)egress)->frames);
 }
 
 uint64_t egress_link_get_window(Egress *egress)

@@ -70,12 +70,11 @@ typedef struct {
 unsigned egress_link_get_lanes(Egress *egress, EgressLinkLane *ret, unsigned max);
 /* Of these, how many are sent on; the rest stand by. */
 unsigned egress_link_get_lanes_wanted(Egress *egress);
-/* Bytes per second, as pages are unpacked, that the peer handed on at best of late; 0:
- * not known. */
-uint64_t egress_link_get_rate(Egress *egress);
+/* Bytes, as pages are unpacked, that the peer has ever handed on. */
+uint64_t egress_link_get_handed_on(Egress *egress);
 /* Bytes that may be under way now, of those that the peer granted. */
 uint64_t egress_link_get_window(Egress *egress);
-/* Bytes not yet acknowledged. */
+/* Bytes not yet handed on. */
 uint64_t egress_link_get_in_flight(Egress *egress);
 /* Bytes of frames that were given to lanes again. */
 uint64_t egress_link_get_resent_bytes(Egress *egress);

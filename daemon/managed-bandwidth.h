@@ -12,6 +12,10 @@
 #include "daemon/migration-private.h"
 
 typedef struct {
+    uint64_t average;           /* bytes/s, of late; 0: not known */
+    uint64_t handed_on;         /* at the last look, ... */
+    int64_t looked_us;          /* ... and when that was; 0: there was none */
+    bool busy;                  /* something was under way then */
     uint64_t told;              /* bytes/s; 0: nothing yet */
     bool over;                  /* it does not know it, or somebody else sets it */
 } ManagedBandwidth;
@@ -23,6 +27,11 @@ typedef struct {
 void managed_bandwidth_step(ManagedBandwidth *self, Migration *migration,
                             QmpClient *client, const QemuInfo *info,
                             QemuSetup *setup, unsigned timeout_ms);
+
+/* One look: so many bytes were ever handed on, and so many are under way.  Pure: the
+ * average counts only times at whose begin and end something was. */
+void managed_bandwidth_look(ManagedBandwidth *self, uint64_t handed_on,
+                            uint64_t in_flight, int64_t now_us);
 
 /* What goes in switchover.  Pure, for tests: bytes/s of pages that were handed on
  * (@measured) and of the wire, the limits now and then (0: none), and how many bytes

@@ -32,10 +32,36 @@ static void test_a_limit_that_is_raised(void)
                      1000);
 }
 
+enum { BUSY = 1024 * 1024, SECOND = 1000 * 1000 };
+
+/* Bursts count for what they are in the long run, and pauses of the source not. */
+static void test_average_while_busy(void)
+{
+    ManagedBandwidth self = { .told = 0 };
+    int64_t now_us = 5;
+
+    managed_bandwidth_look(&self, 0, BUSY, now_us);
+    g_assert_cmpuint(self.average, ==, 0);
+    managed_bandwidth_look(&self, 99, BUSY, now_us + 1000);     /* too soon */
+    g_assert_cmpuint(self.average, ==, 0);
+    managed_bandwidth_look(&self, 4000, BUSY, now_us += SECOND);
+    g_assert_cmpuint(self.average, ==, 4000);
+    managed_bandwidth_look(&self, 4000 + 2000, BUSY, now_us += SECOND);
+    g_assert_cmpuint(self.average, ==, 3000);
+    /* It runs dry, rests, and begins again. */
+    managed_bandwidth_look(&self, 6010, 0, now_us += SECOND);
+    managed_bandwidth_look(&self, 6010, 0, now_us += 10 * SECOND);
+    managed_bandwidth_look(&self, 6020, BUSY, now_us += SECOND);
+    g_assert_cmpuint(self.average, ==, 3000);
+    managed_bandwidth_look(&self, 7020, BUSY, now_us += SECOND);
+    g_assert_cmpuint(self.average, ==, 2000);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
 #define ADD(path, test) g_test_add_func("/daemon/managed-bandwidth/" path, test)
+    ADD("average-while-busy", test_average_while_busy);
     ADD("without-a-limit", test_without_a_limit);
     ADD("never-above-the-limit", test_never_above_the_limit);
     ADD("a-limit-that-is-raised", test_a_limit_that_is_raised);
