@@ -4,6 +4,7 @@
 #include <linux/tcp.h>      /* the C library's tcp_info ends too early */
 #include <netinet/in.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/socket.h>
 
 bool stream_tcp_get(const Stream *stream, StreamTcp *ret)
@@ -12,6 +13,7 @@ bool stream_tcp_get(const Stream *stream, StreamTcp *ret)
     socklen_t len = sizeof(info);
 
     /* An old kernel gives less of it. */
+    memset(&info, 0, sizeof(info));
     if (getsockopt(stream_get_fd(stream), IPPROTO_TCP, TCP_INFO, &info,
                    &len) != 0 ||
         len < offsetof(struct tcp_info, tcpi_total_retrans) +
@@ -21,6 +23,12 @@ bool stream_tcp_get(const Stream *stream, StreamTcp *ret)
     *ret = (StreamTcp) {
         .rtt_us = info.tcpi_rtt,
         .retransmits = info.tcpi_total_retrans,
+        .mss = info.tcpi_snd_mss,
+        .mtu = info.tcpi_pmtu,
+        .segments = info.tcpi_data_segs_out,
+        .busy_us = info.tcpi_busy_time,
+        .rwnd_limited_us = info.tcpi_rwnd_limited,
+        .sndbuf_limited_us = info.tcpi_sndbuf_limited,
     };
     if (len >= offsetof(struct tcp_info, tcpi_min_rtt) +
                sizeof(info.tcpi_min_rtt)) {        /* Linux 4.6 on */
@@ -29,4 +37,16 @@ bool stream_tcp_get(const Stream *stream, StreamTcp *ret)
         ret->least_rtt_us = info.tcpi_min_rtt;
     }
     return true;
+}
+
+void stream_tcp_get_algorithm(const Stream *stream,
+                              char ret[STREAM_TCP_ALGORITHM_SIZE])
+{
+    socklen_t len = STREAM_TCP_ALGORITHM_SIZE - 1;
+
+    memset(ret, 0, STREAM_TCP_ALGORITHM_SIZE);
+    if (getsockopt(stream_get_fd(stream), IPPROTO_TCP, TCP_CONGESTION, ret,
+                   &len) != 0) {
+        ret[0] = '\0';
+    }
 }

@@ -14,9 +14,20 @@ typedef struct {
                                    a kernel that does not say */
     uint64_t acked;             /* bytes that the far end has received */
     uint32_t unsent;            /* bytes that TCP may not send yet */
+    uint32_t mss;               /* bytes of a segment that we send */
+    uint32_t mtu;               /* of the path, as far as it is known */
+    uint64_t segments;          /* with data that were sent, again ones included */
+    uint64_t busy_us;           /* there was something to send, ... */
+    uint64_t rwnd_limited_us;   /* ... and the receiver's window held it back */
+    uint64_t sndbuf_limited_us; /* ... or our own buffer */
 } StreamTcp;
 
 /* False: it is no TCP connection.  Any thread. */
 bool stream_tcp_get(const Stream *stream, StreamTcp *ret);
+
+enum { STREAM_TCP_ALGORITHM_SIZE = 16 };
+/* The congestion control; "" when it is no TCP connection. */
+void stream_tcp_get_algorithm(const Stream *stream,
+                              char ret[STREAM_TCP_ALGORITHM_SIZE]);
 
 #endif

@@ -31,6 +31,7 @@ static void test_tcp(void)
 {
     g_autoptr(Stream) a = NULL, b = NULL;
     StreamTcp tcp = { .retransmits = 99 };
+    char algorithm[STREAM_TCP_ALGORITHM_SIZE];
     int fds[2];
 
     connect_pair(fds);
@@ -40,6 +41,11 @@ static void test_tcp(void)
     g_assert_true(stream_tcp_get(a, &tcp));
     g_assert_cmpuint(tcp.rtt_us, >, 0);     /* of the handshake */
     g_assert_cmpuint(tcp.retransmits, ==, 0);
+    g_assert_cmpuint(tcp.mss, >, 0);
+    g_assert_cmpuint(tcp.mtu, >, tcp.mss);
+    g_assert_cmpuint(tcp.segments, ==, 1);
+    stream_tcp_get_algorithm(a, algorithm);
+    g_assert_cmpstr(algorithm, !=, "");
     g_assert_cmpuint(tcp.least_rtt_us, >, 0);
     g_assert_cmpuint(tcp.least_rtt_us, <=, tcp.rtt_us);
 }
@@ -68,12 +74,15 @@ static void test_no_tcp(void)
 {
     g_autoptr(Stream) a = NULL, b = NULL;
     StreamTcp tcp;
+    char algorithm[STREAM_TCP_ALGORITHM_SIZE] = "x";
     int fds[2];
 
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), ==, 0);
     a = stream_new(fds[0], "a");
     b = stream_new(fds[1], "b");
     g_assert_false(stream_tcp_get(a, &tcp));
+    stream_tcp_get_algorithm(a, algorithm);
+    g_assert_cmpstr(algorithm, ==, "");
 }
 
 int main(int argc, char **argv)
