@@ -291,3 +291,19 @@ char *address_describe_peer(int fd)
     peer = from_sockaddr(&storage, len);
     return peer ? g_strdup(peer->text) : g_strdup("unknown peer");
 }
+
+char *address_describe_local_host(int fd)
+{
+    struct sockaddr_storage storage = { 0 };
+    socklen_t len = sizeof(storage);
+    g_autoptr(Address) local = NULL;
+
+    if (getsockname(fd, (struct sockaddr *)&storage, &len) < 0) {
+        return g_strdup("unknown");
+    }
+    if (storage.ss_family == AF_UNIX) {
+        return g_strdup("unix");
+    }
+    local = from_sockaddr(&storage, len);
+    return g_strdup(local ? local->host : "unknown");
+}

@@ -56,5 +56,7 @@ int address_listen_mptcp(const Address *self, int backlog, unsigned unix_mode,
 Address *address_of_listener(int fd, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* The other end of a connection for messages: 'tcp:192.0.2.1:4455', 'unix (pid 17, uid 0)'; g_free(). */
 char *address_describe_peer(int fd);
+/* Our own end's address without a port, '192.0.2.1'; g_free(). */
+char *address_describe_local_host(int fd);
 
 #endif

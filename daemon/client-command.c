@@ -5,6 +5,7 @@
 #include "daemon/client-control.h"
 #include "daemon/client-events.h"
 #include "daemon/client-inspect.h"
+#include "daemon/client-link-test.h"
 #include "daemon/client-migrate.h"
 #include "daemon/client-query.h"
 #include "daemon/client-record.h"
@@ -37,6 +38,8 @@ static const ClientCommand commands[] = {
     { "limit", "[PEER|MIGRATION|daemon] RATE", "Set a rate limit.",
       NULL, 1, 2, client_control_limit },
     { "peers", "", "Show the peers.", NULL, 0, 0, client_query_peers },
+    { "link", "test PEER", "Measure the link to a peer, and say what to turn.",
+      client_link_test_entries, 2, 2, client_link_test_run },
     { "top", "", "Show what runs, every second.",
       client_top_entries, 0, 0, client_top_run },
     { "inspect", "MIGRATION|FILE", "Show what is in the traffic, or in a "

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "daemon/control-link-test.h"
 #include "daemon/control-migration.h"
 #include "daemon/control-peers.h"
 #include "daemon/control-recording.h"
@@ -171,6 +172,7 @@ static QmpServer *make_server(Control *self)
     qmp_server_set_access_check(server, access_check, self->setup.access);
     control_migration_add(server, self->setup.daemon);
     control_service_add(server, self->setup.daemon);
+    control_link_test_add(server, self->setup.daemon);
     control_recording_add(server, self->setup.daemon);
     return server;
 }

@@ -17,6 +17,7 @@
 
 typedef struct Registry Registry;
 typedef struct LastWords LastWords;
+typedef struct LinkTests LinkTests;
 
 typedef struct {
     Credentials *credentials;
@@ -24,6 +25,7 @@ typedef struct {
     PeerStatus *peer_status;
     LastWords *last_words;
     LinkInstance instance;          /* of this life of the daemon */
+    LinkTests *link_tests;
     History *history;               /* NULL: none is kept */
     int64_t start_us;               /* real time */
     Limiter *limiter;               /* the root: all WAN legs together */

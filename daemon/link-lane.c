@@ -57,6 +57,29 @@ bool link_lane_read(Stream *stream, LinkFrame *ret, bool *ret_eof,
 
 /* ---- hello ----------------------------------------------------------------- */
 
+static const char *const role_names[] = {
+    [LINK_ROLE_MAIN] = "main",
+    [LINK_ROLE_BULK] = "bulk",
+    [LINK_ROLE_TEST] = "test",
+    [LINK_ROLE_TEST_BULK] = "test-bulk",
+};
+G_STATIC_ASSERT(G_N_ELEMENTS(role_names) == LINK_ROLE_TEST_BULK + 1);
+
+const char *link_lane_role_to_string(LinkRole role)
+{
+    return role_names[role];
+}
+
+bool link_lane_role_is_test(LinkRole role)
+{
+    return role == LINK_ROLE_TEST || role == LINK_ROLE_TEST_BULK;
+}
+
+static bool is_bulk(LinkRole role)
+{
+    return role == LINK_ROLE_BULK || role == LINK_ROLE_TEST_BULK;
+}
+
 static bool write_hello(Stream *stream, JsonObject *object, GError **error)
 {
     g_autoptr(GBytes) text = qmp_message_encode(object);
@@ -124,14 +147,14 @@ static bool get_role(JsonObject *object, LinkRole *ret, GError **error)
 {
     const char *role = qmp_message_get_string(object, "role");
 
-    if (g_strcmp0(role, "main") == 0) {
-        *ret = LINK_ROLE_MAIN;
-    } else if (g_strcmp0(role, "bulk") == 0) {
-        *ret = LINK_ROLE_BULK;
-    } else {
-        return refuse_member("role", "'main' or 'bulk'", error);
+    for (unsigned i = 0; i < G_N_ELEMENTS(role_names); i++) {
+        if (g_strcmp0(role, role_names[i]) == 0) {
+            *ret = i;
+            return true;
+        }
     }
-    return true;
+    return refuse_member("role", "'main', 'bulk', 'test' or 'test-bulk'",
+                         error);
 }
 
 static bool get_migration(JsonObject *object,
@@ -152,10 +175,10 @@ static bool get_lane(JsonObject *object, LinkRole role, unsigned *ret,
 {
     int64_t lane;
 
-    if (!qmp_message_get_uint(object, "lane", role == LINK_ROLE_MAIN
-                              ? 0 : LINK_LANES_MAX - 1, &lane)) {
-        return refuse_member("lane", role == LINK_ROLE_MAIN
-                             ? "0 for the main lane" : "0 to 63", error);
+    if (!qmp_message_get_uint(object, "lane", is_bulk(role)
+                              ? LINK_LANES_MAX - 1 : 0, &lane)) {
+        return refuse_member("lane", is_bulk(role)
+                             ? "0 to 63" : "0 for the main lane", error);
     }
     *ret = lane;
     return true;
@@ -314,8 +337,8 @@ static JsonObject *describe_hello(const LinkHello *hello)
 
     json_object_set_int_member(object, "version", LINK_VERSION);
     json_object_set_string_member(object, "daemon", hello->daemon);
-    json_object_set_string_member(object, "role", hello->role == LINK_ROLE_MAIN
-                                  ? "main" : "bulk");
+    json_object_set_string_member(object, "role",
+                                  link_lane_role_to_string(hello->role));
     json_object_set_string_member(object, "migration", hello->migration);
     json_object_set_int_member(object, "lane", hello->lane);
     if (hello->resume) {
@@ -528,8 +551,7 @@ Stream *link_lane_connect(const ConfigPeer *peer, TlsCredentials *credentials,
 
     if (!stream) {
         g_prefix_error(error, "link to %s, %s lane %u: ", peer->name,
-                       hello->role == LINK_ROLE_MAIN ? "main" : "bulk",
-                       hello->lane);
+                       link_lane_role_to_string(hello->role), hello->lane);
     }
     return stream;
 }

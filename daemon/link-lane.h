@@ -20,15 +20,25 @@
 #define LINK_MIGRATION_ID_LEN 32    /* hex digits */
 #define LINK_REASON_MAX 400         /* bytes; in JSON six times that, at worst */
 
-typedef enum { LINK_ROLE_MAIN, LINK_ROLE_BULK } LinkRole;
+/* A migration's lanes; and those of a link test. */
+typedef enum {
+    LINK_ROLE_MAIN,
+    LINK_ROLE_BULK,
+    LINK_ROLE_TEST,
+    LINK_ROLE_TEST_BULK,
+} LinkRole;
+
+/* As it stands in a hello. */
+const char *link_lane_role_to_string(LinkRole role);
+bool link_lane_role_is_test(LinkRole role);
 
 /* What the connecting end says first. */
 typedef struct {
     unsigned version;
     char daemon[64];
     LinkRole role;
-    char migration[LINK_MIGRATION_ID_LEN + 1];
-    unsigned lane;          /* 0 to 63; 0 for the main lane */
+    char migration[LINK_MIGRATION_ID_LEN + 1];  /* or the test */
+    unsigned lane;          /* 0 to 63; 0 for a main lane */
     bool resume;            /* of a main lane: the migration goes on with it */
     unsigned generation;    /* of the lane: above that of the one it replaces */
     LinkInstance instance;  /* of the daemon that says this */

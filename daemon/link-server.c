@@ -79,10 +79,10 @@ static bool hand_over(LinkServer *self, Stream **stream, const LinkHello *hello,
                             error)) {
         return true;
     }
-    g_prefix_error(error, "link from peer %s ('%s'), %s lane %u of migration "
-                   "%s: ", peer->name, hello->daemon,
-                   hello->role == LINK_ROLE_MAIN ? "main" : "bulk",
-                   hello->lane, hello->migration);
+    g_prefix_error(error, "link from peer %s ('%s'), %s lane %u of %s %s: ",
+                   peer->name, hello->daemon, link_lane_role_to_string(hello->role),
+                   hello->lane, link_lane_role_is_test(hello->role) ? "test"
+                   : "migration", hello->migration);
     return false;
 }
 

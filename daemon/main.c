@@ -15,6 +15,7 @@
 #include "daemon/last-words.h"
 #include "daemon/link-path.h"
 #include "daemon/link-server.h"
+#include "daemon/link-tests.h"
 #include "daemon/log.h"
 #include "daemon/metrics-http.h"
 #include "daemon/migration-contact.h"
@@ -135,6 +136,7 @@ static void make_daemon(Service *self)
     daemon->peer_status = peer_status_new();
     daemon->last_words = last_words_new(daemon);
     link_instance_make(daemon->instance);
+    daemon->link_tests = link_tests_new(daemon);
 }
 
 /* A wrong file is found at the start, not with the first migration. */
@@ -169,7 +171,14 @@ static Config *get_link_config(const LinkHello *hello, void *data)
 static bool take_lane(Stream **stream, const LinkHello *hello, Config *config,
                       const ConfigPeer *peer, void *data, GError **error)
 {
-    return migration_contact_take_lane(data, stream, hello, config, peer, error);
+    Daemon *daemon = data;
+
+    if (link_lane_role_is_test(hello->role)) {
+        return link_tests_take_lane(daemon->link_tests, stream, hello, config,
+                                    peer, error);
+    }
+    return migration_contact_take_lane(daemon, stream, hello, config, peer,
+                                       error);
 }
 
 static bool start_link(Service *self, GError **error)
@@ -384,6 +393,7 @@ static void stop(Service *self)
         unlink(self->config->metrics_http->host);
     }
     link_server_free(self->link_server);
+    link_tests_stop(self->daemon.link_tests);
     registry_stop(self->daemon.registry);
     if (self->own_control_socket &&
         self->config->control->kind == ADDRESS_UNIX) {
@@ -398,6 +408,7 @@ static void stop(Service *self)
     send_last_events();     /* to nobody any more: frees them */
     rate_clock_free(self->rate_clock);
     registry_free(self->daemon.registry);
+    link_tests_free(self->daemon.link_tests);
     peer_status_free(self->daemon.peer_status);
     expiry_free(self->expiry);
     credentials_free(self->daemon.credentials);

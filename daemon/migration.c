@@ -7,6 +7,7 @@
 #include "daemon/migration-lanes.h"
 #include "daemon/migration-link.h"
 #include "daemon/registry.h"
+#include "daemon/uuid.h"
 #include "daemon/worker.h"
 
 enum { LINK_FLUSH_MS = 150 };
@@ -266,20 +267,11 @@ const char *migration_get_id(const Migration *self)
 
 static void set_id(Migration *self, const char *id)
 {
-    g_autofree char *uuid = NULL;
-    char *out = self->id;
-
     if (id) {
         g_strlcpy(self->id, id, sizeof(self->id));
-        return;
+    } else {
+        uuid_random_hex(self->id);
     }
-    uuid = g_uuid_string_random();
-    for (const char *in = uuid; *in; in++) {
-        if (*in != '-') {
-            *out++ = *in;
-        }
-    }
-    *out = '\0';
 }
 
 Migration *migration_new(const MigrationSetup *setup)

@@ -39,3 +39,16 @@ bool uuid_is_zero(const uint8_t uuid[UUID_SIZE])
 
     return memcmp(uuid, zero, UUID_SIZE) == 0;
 }
+
+void uuid_random_hex(char ret[2 * UUID_SIZE + 1])
+{
+    g_autofree char *uuid = g_uuid_string_random();
+    char *out = ret;
+
+    for (const char *in = uuid; *in; in++) {
+        if (*in != '-') {
+            *out++ = *in;
+        }
+    }
+    *out = '\0';
+}

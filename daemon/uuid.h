@@ -15,5 +15,7 @@ char *uuid_to_string(const uint8_t uuid[UUID_SIZE]);
 /* Only that form, any case; false leaves @ret alone. */
 bool uuid_from_string(const char *text, uint8_t ret[UUID_SIZE]);
 bool uuid_is_zero(const uint8_t uuid[UUID_SIZE]);
+/* A random one, as 32 lower case hex digits. */
+void uuid_random_hex(char ret[2 * UUID_SIZE + 1]);
 
 #endif

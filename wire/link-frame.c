@@ -80,6 +80,8 @@ static const FrameRule frame_rules[] = {
                          LINK_EPOCH_END_SIZE, true, true, false },
     [LINK_PREEMPT] = { "PREEMPT", LINK_FLAG_END, 0, LINK_STREAM_MAX,
                        true, false, false },
+    [LINK_TEST] = { "TEST", LINK_FLAG_END, 0, LINK_STREAM_MAX,
+                    true, false, false },
 };
 static_assert(G_N_ELEMENTS(frame_rules) == LINK_TYPE_LAST + 1,
               "link frame: a type without its rule");
@@ -120,7 +122,8 @@ static bool check_length(const LinkFrame *f, const FrameRule *rule,
 
 static bool is_stream(uint8_t type)
 {
-    return type == LINK_MAIN || type == LINK_RETURN || type == LINK_PREEMPT;
+    return type == LINK_MAIN || type == LINK_RETURN || type == LINK_PREEMPT ||
+           type == LINK_TEST;
 }
 
 /* A stream's frame says something, and its bytes can be counted. */

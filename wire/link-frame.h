@@ -26,7 +26,7 @@ enum {
     LINK_HEADER_SIZE = 32,
     LINK_HELLO_MAX = 4096,
     LINK_CONTROL_MAX = 64 * 1024,
-    LINK_STREAM_MAX = 64 * 1024,        /* of one MAIN, RETURN or PREEMPT frame */
+    LINK_STREAM_MAX = 64 * 1024,        /* of one MAIN, RETURN, PREEMPT or TEST frame */
     LINK_ACK_SIZE = 40,
     LINK_EPOCH_END_SIZE = 8,
     LINK_PAGES_FIXED_SIZE = 24,
@@ -51,11 +51,12 @@ typedef enum {
     LINK_DEVICE,
     LINK_EPOCH_END,
     LINK_PREEMPT,
-    LINK_TYPE_LAST = LINK_PREEMPT,
+    LINK_TEST,
+    LINK_TYPE_LAST = LINK_TEST,
 } LinkFrameType;
 
 enum {
-    LINK_FLAG_END = 1u << 0,    /* MAIN, RETURN, PREEMPT: the stream ends here */
+    LINK_FLAG_END = 1u << 0,    /* MAIN, RETURN, PREEMPT, TEST: the stream ends here */
     /* PAGES: the compression that the source QEMU used (METHOD_ZLIB, METHOD_ZSTD),
      * which a destination expects that is set as the source is. */
     LINK_FLAG_ZLIB = 1u << 1,

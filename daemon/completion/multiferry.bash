@@ -55,6 +55,13 @@ _multiferry() {
         *,-*) words=$(_multiferry_options "$program" help $command) ;;
         ,*) words=$(_multiferry_commands "$program") ;;
         help,*) words=$(_multiferry_commands "$program") ;;
+        link,*)
+            if [[ $previous == test ]]; then
+                words=$(_multiferry_peers "${client[@]}")
+            else
+                words=test
+            fi
+            ;;
         limit,*)
             words="daemon $(_multiferry_peers "${client[@]}")"
             words+=" $(_multiferry_migrations "${client[@]}")"

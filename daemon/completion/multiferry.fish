@@ -50,7 +50,17 @@ function __multiferry_after_to
     contains -- (commandline -opc)[-1] -t --to
 end
 
+function __multiferry_after_test
+    contains -- (__multiferry_command) link; and contains -- (commandline -opc)[-1] test
+end
+
+function __multiferry_wants_test
+    contains -- (__multiferry_command) link; and not __multiferry_after_test
+end
+
 complete -c multiferry -f
+complete -c multiferry -n __multiferry_wants_test -a test
+complete -c multiferry -n __multiferry_after_test -a '(__multiferry_peers)'
 complete -c multiferry -n __multiferry_no_command -a '(__multiferry_commands)'
 complete -c multiferry -n 'contains -- (__multiferry_command) help' -a '(__multiferry_commands)'
 complete -c multiferry -n 'string match -q -- "-*" (commandline -ct)' -a '(__multiferry_options)'

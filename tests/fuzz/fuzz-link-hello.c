@@ -36,12 +36,13 @@ static void check_hello(const LinkHello *hello)
 
     g_assert_true(hello->version >= 1 && hello->version <= LINK_VERSION);
     g_assert_true(name > 0 && name < sizeof(hello->daemon));
-    g_assert_true(hello->role == LINK_ROLE_MAIN || hello->role == LINK_ROLE_BULK);
+    g_assert_true(hello->role <= LINK_ROLE_TEST_BULK);
     g_assert_true(strlen(hello->migration) == LINK_MIGRATION_ID_LEN);
     g_assert_true(strspn(hello->migration, "0123456789abcdef") ==
                   LINK_MIGRATION_ID_LEN);
     g_assert_true(hello->lane < LINK_LANES_MAX);
-    g_assert_true(hello->role == LINK_ROLE_BULK || hello->lane == 0);
+    g_assert_true(hello->role == LINK_ROLE_BULK ||
+                  hello->role == LINK_ROLE_TEST_BULK || hello->lane == 0);
 }
 
 static void try_hello(const uint8_t *data, size_t size)

@@ -68,12 +68,14 @@ def completion(t, shell):
     check(ask('') == commands and 'migrate' in commands, 'commands: %s' % ask(''))
     check(ask('mi') == {'migrate'}, 'mi: %s' % ask('mi'))
     check(ask('help', 'ca') == {'cancel'}, 'help ca: %s' % ask('help', 'ca'))
-    for command in ('migrate', 'quit', 'history'):
+    for command in ('migrate', 'quit', 'history', 'link'):
         text = client.run('help', command)[1]
         options = set(re.findall(r'^  (?:-., )? *(--[a-z-]+)', text, re.M))
         got = ask(command, '--')
         check(got == options, '%s --: got %s, expected %s' % (command, got, options))
     check(ask('migrate', 'x', '--to', '') == {'dc2'}, '--to: %s' % ask('migrate', 'x', '--to', ''))
+    check(ask('link', 'te') == {'test'}, 'link: %s' % ask('link', 'te'))
+    check(ask('link', 'test', 'd') == {'dc2'}, 'link test: %s' % ask('link', 'test', 'd'))
     check({'daemon', 'dc2'} <= ask('limit', 'd'), 'limit: %s' % ask('limit', 'd'))
     sites.dc1.terminate()
     check(ask('migrate', 'x', '--to', '') == set(), 'without a daemon')

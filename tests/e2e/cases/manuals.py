@@ -19,7 +19,8 @@ QMP_TYPES = {'str': 'string', 'int': 'integer', 'bool': 'boolean', 'number': 'nu
 # Where answers are made; those of query-version and its like are QEMU's.
 ANSWERS = ('daemon/control.c', 'daemon/control-migration.c', 'daemon/control-peers.c',
            'daemon/peer-status.c', 'daemon/migration-json.c',
-           'daemon/traffic-json.c', 'daemon/control-recording.c', 'daemon/control-service.c', 'daemon/history.c')
+           'daemon/traffic-json.c', 'daemon/control-recording.c', 'daemon/control-service.c', 'daemon/history.c', 'daemon/link-test.c',
+           'daemon/link-test-result.c')
 MEMBER = re.compile(r'json_object_set_(?:\w+_)?member\(\s*\w+,\s*([^,;]+),')
 
 

@@ -18,7 +18,7 @@ from . import relay
 from .case import wait_for
 
 HEADER = struct.Struct('>BBHIQQII')
-HELLO, CONTROL, PING, PONG, MAIN, RETURN, ACK, PAGES, DEVICE, EPOCH_END = range(1, 11)
+HELLO, CONTROL, PING, PONG, MAIN, RETURN, ACK, PAGES, DEVICE, EPOCH_END, PREEMPT, TEST = range(1, 13)
 SHUT_0 = bytes([0, 1, 0, 4, 0, 0, 0, 0])
 MIGRATION = '0123456789abcdef' * 2
 

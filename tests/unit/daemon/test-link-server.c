@@ -41,13 +41,17 @@ static const Hello bad_hellos[] = {
     { "long-daemon", "{\"version\":1,\"daemon\":\"0123456789012345678901234567"
       "890123456789012345678901234567890123\"}", "'daemon'" },
     { "unknown-role", "{\"version\":1,\"daemon\":\"a\",\"role\":\"spy\"}",
-      "'role', expected 'main' or 'bulk'" },
+      "'role', expected 'main', 'bulk', 'test' or 'test-bulk'" },
     { "migration-short", "{\"version\":1,\"daemon\":\"a\",\"role\":\"main\","
       "\"migration\":\"abc\"}", "'migration'" },
     { "migration-not-hex", "{\"version\":1,\"daemon\":\"a\",\"role\":\"main\","
       "\"migration\":\"0123456789abcdef0123456789abcde/\"}", "'migration'" },
     { "main-lane-1", "{\"version\":1,\"daemon\":\"a\",\"role\":\"main\","
       "\"migration\":\"" MIGRATION "\",\"lane\":1}", "'lane'" },
+    { "test-lane-1", "{\"version\":1,\"daemon\":\"a\",\"role\":\"test\","
+      "\"migration\":\"" MIGRATION "\",\"lane\":1}", "'lane'" },
+    { "test-bulk-lane-64", "{\"version\":1,\"daemon\":\"a\",\"role\":\"test-bulk\","
+      "\"migration\":\"" MIGRATION "\",\"lane\":64}", "'lane'" },
     { "lane-64", "{\"version\":1,\"daemon\":\"a\",\"role\":\"bulk\","
       "\"migration\":\"" MIGRATION "\",\"lane\":64}", "'lane'" },
     { "instance-short", RESUME ",\"instance\":\"0011\"}", "'instance'" },

@@ -35,6 +35,7 @@ static const Limits limits[] = {
     { 9, "DEVICE", 277, 276 + 16777216, false, true, true, true },
     { 10, "EPOCH_END", 8, 8, false, true, true, false },
     { 11, "PREEMPT", 0, 65536, true, true, false, false },
+    { 12, "TEST", 0, 65536, true, true, false, false },
 };
 
 /* The smallest frame of its type that says all that it may. */
@@ -117,13 +118,13 @@ static void test_frame_rejects_unknown_types(void)
 {
     uint8_t buf[LINK_HEADER_SIZE] = { 0 };
 
-    assert_frame_refused(buf, "link frame: got type 0, allowed 1 to 11");
-    buf[0] = 12;
-    assert_frame_refused(buf, "link frame: got type 12, allowed 1 to 11");
+    assert_frame_refused(buf, "link frame: got type 0, allowed 1 to 12");
+    buf[0] = 13;
+    assert_frame_refused(buf, "link frame: got type 13, allowed 1 to 12");
     buf[0] = 255;
-    assert_frame_refused(buf, "link frame: got type 255, allowed 1 to 11");
+    assert_frame_refused(buf, "link frame: got type 255, allowed 1 to 12");
     g_assert_cmpstr(link_frame_type_name(0), ==, "unknown");
-    g_assert_cmpstr(link_frame_type_name(12), ==, "unknown");
+    g_assert_cmpstr(link_frame_type_name(13), ==, "unknown");
     g_assert_cmpstr(link_frame_type_name(255), ==, "unknown");
 }
 
@@ -273,6 +274,9 @@ static void test_frame_rejects_empty_stream_frames(void)
                          "flag, allowed 1 to 65536");
     buf[0] = LINK_RETURN;
     assert_frame_refused(buf, "link RETURN frame: got length 0 without the end "
+                         "flag, allowed 1 to 65536");
+    buf[0] = LINK_TEST;
+    assert_frame_refused(buf, "link TEST frame: got length 0 without the end "
                          "flag, allowed 1 to 65536");
 }
 
