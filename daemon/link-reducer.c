@@ -134,6 +134,7 @@ uint8_t *link_reducer_pack(LinkReducer *self, const Packet *packet,
     uint8_t *body;
     size_t len;
 
+    pack_level_note_pages(&self->level, packet->payload_len);
     if (packet->kind != PACKET_PAGES || packet->method != METHOD_NONE || n == 0 ||
         pack_level_is_off(&self->level)) {
         return NULL;

@@ -4,8 +4,8 @@
  *
  * All lanes of a migration share a history of pages (wire/page-history.h); each
  * lane's thread packs its own frames (wire/link-pack.h) and finds its own level:
- * stronger while it mostly waits for the wire; weaker, down to not at all, where writing
- * what packing saves would take less time, or others lack the processors.
+ * stronger while it mostly waits for the wire; weaker, down to not at all, where more
+ * pages go so (daemon/pack-level.h).
  */
 #ifndef DAEMON_LINK_REDUCER_H
 #define DAEMON_LINK_REDUCER_H

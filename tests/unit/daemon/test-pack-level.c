@@ -11,6 +11,7 @@ static void frames(PackLevel *self, unsigned n, unsigned percent, int pack_ms,
 {
     for (unsigned i = 0; i < n; i++) {
         pack_level_note_idle(self, idle_ms * 1000);
+        pack_level_note_pages(self, RAW);
         if (!pack_level_is_off(self)) {
             pack_level_note_pack(self, RAW, RAW * percent / 100, pack_ms * 1000,
                                  pack_ms * 1000);
@@ -70,17 +71,47 @@ static void test_stays_where_it_pays(void)
     g_assert_cmpint(pack_level_get(&self), ==, 1);
 }
 
-/* Half of the time, and not worth it: a tenth is saved. */
+/* Most of the time, and not worth it: each step is faster, and is kept. */
 static void test_less_where_it_does_not_pay(void)
 {
     PackLevel self = make();
 
-    frames(&self, 2, 90, 60, 50, 0);
+    frames(&self, 2, 60, 120, 10, 0);
     g_assert_cmpint(pack_level_get(&self), ==, -1);
-    frames(&self, 2, 90, 60, 50, 0);
+    frames(&self, 4, 60, 60, 10, 0);
+    g_assert_cmpint(pack_level_get(&self), ==, -1);
+    frames(&self, 3, 60, 60, 10, 0);
     g_assert_cmpint(pack_level_get(&self), ==, -5);
-    frames(&self, 2, 90, 60, 50, 0);
+    frames(&self, 7, 70, 20, 10, 0);
+    frames(&self, 7, 70, 20, 10, 0);
     g_assert_true(pack_level_is_off(&self));
+}
+
+/* What does not shrink is not packed less well, but not at all. */
+static void test_off_where_nothing_shrinks(void)
+{
+    PackLevel self = make();
+
+    frames(&self, 2, 99, 120, 10, 0);
+    g_assert_true(pack_level_is_off(&self));
+    frames(&self, 4, 99, 0, 60, 0);
+    g_assert_true(pack_level_is_off(&self));
+}
+
+/* It looked as if the wire had room, but with more to carry it has none. */
+static void test_less_that_is_no_gain_is_undone(void)
+{
+    PackLevel self = make();
+
+    frames(&self, 2, 60, 120, 10, 0);
+    g_assert_cmpint(pack_level_get(&self), ==, -1);
+    frames(&self, 2, 70, 80, 50, 0);
+    g_assert_cmpint(pack_level_get(&self), ==, 1);
+    /* And not tried again at once, but later it is. */
+    frames(&self, 14, 60, 120, 10, 0);
+    g_assert_cmpint(pack_level_get(&self), ==, 1);
+    frames(&self, 2, 60, 120, 10, 0);
+    g_assert_cmpint(pack_level_get(&self), ==, -1);
 }
 
 /* Others wait for the processor, and nobody for the wire. */
@@ -114,16 +145,12 @@ static void test_looks_again(void)
 {
     PackLevel self = make();
 
-    frames(&self, 20, 90, 250, 1, 0);
-    g_assert_true(pack_level_is_off(&self));
-    pack_level_init(&self, 6, false);
-    frames(&self, 3, 90, 250, 1, 0);
+    frames(&self, 1, 99, 250, 1, 0);
+    frames(&self, 3, 99, 0, 70, 0);
     g_assert_true(pack_level_is_off(&self));
     frames(&self, 7, 50, 10, 250, 0);
-    g_assert_true(pack_level_is_off(&self));
-    frames(&self, 1, 50, 10, 250, 0);
-    g_assert_cmpint(pack_level_get(&self), ==, -5);
-    frames(&self, 4, 50, 10, 250, 0);
+    g_assert_cmpint(pack_level_get(&self), ==, -1);
+    frames(&self, 3, 50, 10, 250, 0);
     g_assert_cmpint(pack_level_get(&self), ==, 6);
 }
 
@@ -136,6 +163,8 @@ int main(int argc, char **argv)
     ADD("stays-while-the-source-is-slow", test_stays_while_the_source_is_slow);
     ADD("stays-where-it-pays", test_stays_where_it_pays);
     ADD("less-where-it-does-not-pay", test_less_where_it_does_not_pay);
+    ADD("off-where-nothing-shrinks", test_off_where_nothing_shrinks);
+    ADD("less-that-is-no-gain-is-undone", test_less_that_is_no_gain_is_undone);
     ADD("less-where-processors-are-short",
         test_less_where_processors_are_short);
     ADD("looks-again", test_looks_again);
