@@ -55,10 +55,10 @@ static void append_labels(Writer *self, const char *const *labels)
         g_string_append_printf(self->text, "%s%s=\"", i ? "," : "{",
                                labels[i]);
         for (const char *p = labels[i + 1]; *p; p++) {
-            if (*p == '\\' || *p == '"') {
+            if (*p == '\\' || *p == '"' || *p == '\n') {
                 g_string_append_c(self->text, '\\');
             }
-            g_string_append(self->text, *p == '\n' ? "\\n" : (char[]) { *p, 0 });
+            g_string_append_c(self->text, *p == '\n' ? 'n' : *p);
         }
         g_string_append_c(self->text, '"');
     }
