@@ -121,6 +121,20 @@ static char *format_timestamp(int64_t timestamp_us)
     return local ? g_date_time_format(local, "%F %T") : g_strdup("-");
 }
 
+/* It is about the daemon, and no migration. */
+static char *describe_reload(JsonObject *data)
+{
+    g_autofree char *configuration = client_format_escape(
+        client_format_get_string(data, "configuration"));
+    g_autofree char *credentials = client_format_escape(
+        client_format_get_string(data, "credentials"));
+    const char *error = client_format_get_string(data, "error");
+    g_autofree char *why = client_format_escape(error ? error : "");
+
+    return g_strdup_printf("configuration %s, credentials %s%s%s", configuration,
+                           credentials, error ? ": " : "", why);
+}
+
 char *client_events_to_string(const char *name, JsonObject *data,
                               int64_t timestamp_us)
 {
@@ -137,6 +151,8 @@ char *client_events_to_string(const char *name, JsonObject *data,
 
     if (g_strcmp0(name, "MIGRATION_PROGRESS") == 0) {
         detail = client_progress_to_string(data, 120);
+    } else if (g_strcmp0(name, "RELOAD") == 0) {
+        detail = describe_reload(data);
     } else {
         g_autofree char *all = g_strjoin(": ", state ? state : message,
                                          state && error ? error : NULL, NULL);

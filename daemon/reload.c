@@ -157,6 +157,8 @@ static bool reload_config(const ReloadSetup *self, GPtrArray **ret_changes,
     if (!check_changes(changes, error) ||
         (changes->len > 0 && !tunnels_prepare(self->tunnels, new, error))) {
         g_prefix_error(error, "%s: ", self->file ? self->file : "options");
+        /* What was loaded for a tunnel that will not be is not asked for. */
+        daemon_want_credentials(self->daemon, old);
         return false;
     }
     if (changes->len > 0) {

@@ -132,6 +132,34 @@ def all_or_nothing(t):
     check(sorted(listeners(daemon)) == ['a', 'b', 'c'], 'not with the port free: %s' % listeners(daemon))
 
 
+@case('e2e/reload/credentials-of-tunnels', needs=NEEDS)
+def tunnel_credentials(t):
+    """Those of a tunnel that is gone, or was refused, may go too; those of one that is there may not."""
+    ca = Authority(t)
+    daemon = Daemon(t, 'd', {'tls': {'directory': ca.directory('d')}})
+
+    def tls(name, port):
+        return {'listen': '127.0.0.1:%d' % port, 'connect': 'unix:/nowhere', 'listen-tls': 'yes',
+                'tls-directory': ca.directory(name)}
+    port = free_port()
+    change(t, daemon, tunnel__a=tls('a', port))
+    os.unlink(os.path.join(ca.dir, 'a', 'server-key.pem'))
+    event = change(t, daemon, daemon={'rate': '1gbit'})
+    check(event['credentials'] == 'refused' and 'server-key.pem' in event['error'], str(event))
+    event = change(t, daemon, ['tunnel a'])
+    check(event['credentials'] == 'read', 'of one that is gone: %s' % event)
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(('127.0.0.1', 0))
+        other.listen()
+        change(t, daemon, (), 'refused', tunnel__b=tls('b', free_port()),
+               tunnel__c=tls('c', other.getsockname()[1]))
+    os.unlink(os.path.join(ca.dir, 'b', 'server-key.pem'))
+    # As the daemon has it, which is not what the file has now.
+    event = change(t, daemon, ['tunnel b', 'tunnel c'], 'unchanged')
+    check(event['credentials'] == 'read', 'of one that was refused: %s' % event)
+
+
 # ---- migrations that run ----
 
 
