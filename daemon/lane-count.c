@@ -112,14 +112,22 @@ static bool judge_trial(LaneCount *self, int64_t now_us)
         return false;
     }
     want(self, before);
+    self->rate_tried = self->rate;
     self->not_before_us = now_us + AGAIN_US;
     return true;
 }
 
+/* Much less without them: they had been compared with a rate that was on its way down
+ * anyway, as the first seconds' is. */
+static bool was_misjudged(const LaneCount *self)
+{
+    return self->rate * WORTH < self->rate_tried;
+}
+
 static bool begin_trial(LaneCount *self, int64_t now_us)
 {
-    if (self->wanted >= self->max || now_us < self->not_before_us ||
-        is_line_full(self)) {
+    if (self->wanted >= self->max || is_line_full(self) ||
+        (now_us < self->not_before_us && !was_misjudged(self))) {
         return false;
     }
     self->before = self->wanted;

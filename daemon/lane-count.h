@@ -22,6 +22,7 @@ typedef struct {
     unsigned wanted;        /* now */
     unsigned before;        /* wanted, until lanes were added on trial; 0: no trial */
     double rate_before;     /* bytes per microsecond, with these */
+    double rate_tried;      /* with those that were taken away again */
     double rate;            /* of the last measurement; 0: none to compare with */
     unsigned changing;      /* so many measurements were unlike the one before */
     int64_t not_before_us;  /* no trial before that */

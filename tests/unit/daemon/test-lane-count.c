@@ -156,6 +156,25 @@ static void test_plateau_goes_back(void)
     g_assert_cmpuint(run.most, ==, 8);
 }
 
+/* All that is measured falls while the trial goes on: it seems vain, until it shows
+ * how much less there is without it. */
+static void test_falling_rate_is_no_verdict(void)
+{
+    Line line = { .lane_rate = 6.4, .line_rate = 1000 };
+    Run run;
+
+    run_begin(&run, &line, 32);
+    for (unsigned i = 0; i < 36; i++) {     /* to a 40th within six seconds */
+        for (unsigned j = 0; j < 3; j++) {
+            step(&run);
+        }
+        line.lane_rate *= 0.9;
+    }
+    g_assert_cmpuint(run.changes, >=, 2);
+    run_for(&run, 15);
+    g_assert_cmpuint(lane_count_get(&run.count), ==, 32);
+}
+
 /* While lanes come up to speed, nothing is known of what they carry. */
 static void test_slow_start_is_waited_for(void)
 {
@@ -199,6 +218,7 @@ int main(int argc, char **argv)
     ADD("queue-needs-no-more", test_queue_needs_no_more);
     ADD("little-to-send-needs-no-more", test_little_to_send_needs_no_more);
     ADD("plateau-goes-back", test_plateau_goes_back);
+    ADD("falling-rate-is-no-verdict", test_falling_rate_is_no_verdict);
     ADD("slow-start-is-waited-for", test_slow_start_is_waited_for);
     ADD("missing-lanes-say-nothing", test_missing_lanes_say_nothing);
     return g_test_run();
