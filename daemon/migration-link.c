@@ -115,7 +115,7 @@ static Stream *reconnect_main(unsigned generation, unsigned timeout_ms,
 }
 
 /* A peer that does not know the migration any more says so to the main lane too, and
- * there it counts. */
+ * there it counts.  That may be gone already, when all is torn down. */
 static Stream *reconnect_bulk(unsigned lane, unsigned generation,
                               GCancellable *cancellable, void *data,
                               GError **error)
@@ -131,9 +131,10 @@ static Stream *reconnect_bulk(unsigned lane, unsigned generation,
                                              NULL, &cause);
 
     if (!stream && link_lane_is_unknown(cause)) {
-        link_main_break(self->link, g_error_new(
-            STREAM_ERROR, STREAM_ERROR_IO, "the peer says on another lane: %s",
-            cause->message));
+        g_autofree char *reason = g_strdup_printf(
+            "the peer says on another lane: %s", cause->message);
+
+        migration_link_break(self, reason);
     }
     if (!stream) {
         g_propagate_error(error, g_steal_pointer(&cause));
