@@ -45,7 +45,7 @@ bool acceptor_identified(AcceptorIntake *intake, GError **error)
 
 /*
  * Accept what waits in the backlog, and wait until every connection accepted so
- * far has been handled, at most @timeout_ms.
+ * far has been handled, or for @timeout_ms none was; in all at most ten times that.
  */
 void acceptor_settle(Acceptor *self, unsigned timeout_ms);
 
