@@ -33,7 +33,7 @@ $B/tests/bench/%: tests/bench/%.c
 $B/tests/bench/reduce: $B/tests/bench/reduce.o $(WIRE_OBJS)
 	$(link)
 
-test-tools: $(GUEST) $B/tests/net/wanem
+test-tools: $(GUEST) $B/tests/net/wanem $B/tests/bench/flood
 
 # ---- make check ----------------------------------------------------------
 

@@ -2,8 +2,8 @@
 /*
  * tests/bench/flood.c - a fast synthetic source and sink of a multifd migration
  *
- *   flood send ADDRESS --channels N --bytes 8G [--epoch 256M]
- *   flood recv ADDRESS --channels N [--copy | --verify]
+ *   flood send ADDRESS --channels N --bytes 8G [--epoch 256M] [--pool 64M]
+ *   flood recv ADDRESS --channels N [--copy | --verify] [--pool 64M]
  *   flood memcpy
  *
  * Theory of operation.  send speaks what QEMU 9.2 writes with a machine type
@@ -47,7 +47,6 @@ enum {
     PAYLOAD = PAGE * PACKET_PAGES,
     HEADER = 320 + 8 * PACKET_PAGES,
     INIT = 64,
-    POOL = 64 * 1024 * 1024,    /* larger than any cache that the page should not be in */
     CHANNELS_MAX = 255,
     FLAG_SYNC = 1,
 };
@@ -73,9 +72,11 @@ static struct {
     unsigned channels;
     uint64_t bytes;
     uint64_t epoch_bytes;
+    uint64_t pool_bytes;
     bool copy;
     bool verify;
-} opt = { .channels = 4, .bytes = UINT64_C(1) << 30, .epoch_bytes = 256 << 20 };
+} opt = { .channels = 4, .bytes = UINT64_C(1) << 30, .epoch_bytes = 256 << 20,
+          .pool_bytes = 64 << 20 };  /* larger than any cache that the page should not be in */
 
 static uint8_t *pool;
 static pthread_barrier_t barrier;       /* every channel, and main */
@@ -308,7 +309,7 @@ static void send_sync(int fd, uint8_t header[HEADER])
 static void send_packet(int fd, uint8_t header[HEADER], uint64_t number)
 {
     uint64_t offset = number * PAYLOAD;
-    struct iovec iov[] = { { header, HEADER }, { pool + offset % POOL, PAYLOAD } };
+    struct iovec iov[] = { { header, HEADER }, { pool + offset % opt.pool_bytes, PAYLOAD } };
 
     fill_header(header);
     set_int(header + 12, PACKET_PAGES, 4);
@@ -505,7 +506,7 @@ static void check_payload(const uint8_t *header, const uint8_t *payload, unsigne
     for (unsigned i = 0; i < pages; i++) {
         uint64_t offset = get_int(header + 320 + 8 * i, 8);
 
-        if (memcmp(payload + (size_t)i * PAGE, pool + offset % POOL, PAGE)) {
+        if (memcmp(payload + (size_t)i * PAGE, pool + offset % opt.pool_bytes, PAGE)) {
             die("page at offset 0x%" PRIx64 " is not what was sent", offset);
         }
     }
@@ -731,8 +732,8 @@ static void fill_pool(void)
 {
     uint64_t x = 0x9e3779b97f4a7c15;
 
-    pool = aligned_alloc(PAGE, POOL);
-    for (size_t i = 0; i < POOL; i += 8) {
+    pool = aligned_alloc(PAGE, opt.pool_bytes);
+    for (size_t i = 0; i < opt.pool_bytes; i += 8) {
         x ^= x >> 12;
         x ^= x << 25;
         x ^= x >> 27;
@@ -794,13 +795,17 @@ static void parse_options(int argc, char **argv)
         } else if (!strcmp(argv[i], "--epoch")) {
             opt.epoch_bytes = parse_size(value);
             i++;
+        } else if (!strcmp(argv[i], "--pool")) {
+            opt.pool_bytes = parse_size(value);
+            i++;
         } else {
             die("got option '%s'", argv[i]);
         }
     }
     opt.epoch_bytes = opt.epoch_bytes / PAYLOAD * PAYLOAD;
+    opt.pool_bytes = opt.pool_bytes / PAYLOAD * PAYLOAD;
     if (opt.channels < 1 || opt.channels > CHANNELS_MAX || !opt.epoch_bytes ||
-        opt.bytes < PAYLOAD) {
+        !opt.pool_bytes || opt.bytes < PAYLOAD) {
         die("expected 1 to %d channels, and sizes of at least %d", CHANNELS_MAX, PAYLOAD);
     }
     if (!strncmp(opt.address, "unix:", 5)) {
@@ -816,7 +821,7 @@ int main(int argc, char **argv)
     }
     if (argc < 3 || (strcmp(argv[1], "send") && strcmp(argv[1], "recv"))) {
         fprintf(stderr, "usage: flood send|recv ADDRESS [--channels N] [--bytes N] [--epoch N]"
-                " [--copy|--verify]\n       flood memcpy\n");
+                " [--pool N] [--copy|--verify]\n       flood memcpy\n");
         return 2;
     }
     opt.sending = !strcmp(argv[1], "send");
