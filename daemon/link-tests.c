@@ -241,6 +241,7 @@ static bool take_main(LinkTests *self, Stream **stream, const LinkHello *hello,
                       Config *config, const ConfigPeer *peer, GError **error)
 {
     LinkTestServer *test;
+    bool ok;
 
     g_mutex_lock(&self->lock);
     forget(self);
@@ -249,12 +250,15 @@ static bool take_main(LinkTests *self, Stream **stream, const LinkHello *hello,
     if (!test) {
         return false;
     }
-    if (accept_lane(self, *stream, config, error) &&
-        link_test_server_start(test, stream, error)) {
-        return true;
+    ok = accept_lane(self, *stream, config, error);
+    /* With the lock: its thread may be through before we are, and it be freed. */
+    g_mutex_lock(&self->lock);
+    ok = ok && link_test_server_start(test, stream, error);
+    if (!ok) {
+        link_test_server_give_up(test);
     }
-    link_test_server_give_up(test);
-    return false;
+    g_mutex_unlock(&self->lock);
+    return ok;
 }
 
 /* With the lock held. */
