@@ -101,6 +101,7 @@ static void take_facts(LinkTest *self, JsonObject *answer)
         self->daemon, self->request.peer);
     uint64_t limit = self->sends ? ours : get_number(answer, "rate-limit");
     uint64_t rate = self->request.rate;
+    unsigned running = registry_count_running(self->daemon->registry);
 
     g_mutex_lock(&self->lock);
     g_strlcpy(result->cipher, cipher, sizeof(result->cipher));
@@ -109,7 +110,7 @@ static void take_facts(LinkTest *self, JsonObject *answer)
     result->tls_there = get_number(answer, "tls-rate");
     result->window = MIN(window, get_number(answer, "window"));
     result->limit = limit && rate ? MIN(limit, rate) : MAX(limit, rate);
-    result->migrations = registry_count_running(self->daemon->registry);
+    result->migrations = running;
     result->migrations_there = get_number(answer, "migrations");
     g_mutex_unlock(&self->lock);
 }
@@ -240,14 +241,14 @@ static void add_step(LinkTest *self, unsigned n, const LinkTestLoadResult *sende
                      const LinkTestLoadResult *receiver, const LinkTestRtt *rtt)
 {
     LinkTestStep step = { .lanes = n, .load = *sender };
+    unsigned running = registry_count_running(self->daemon->registry);
 
     step.load.rate = receiver->rate;
     step.load.bytes = receiver->bytes;
     link_test_rtt_summarize(rtt, &step.rtt);
     g_mutex_lock(&self->lock);
     self->result.steps[self->result.n_steps++] = step;
-    self->result.migrations = MAX(self->result.migrations,
-                                  registry_count_running(self->daemon->registry));
+    self->result.migrations = MAX(self->result.migrations, running);
     g_mutex_unlock(&self->lock);
 }
 

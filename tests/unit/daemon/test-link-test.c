@@ -149,6 +149,14 @@ static void write_frame(Stream *stream, const LinkFrame *frame, const char *text
                                   *text ? 1 : 0, NULL));
 }
 
+/* Nothing comes after it: who waits for more sees the end. */
+static void write_last_frame(Stream *stream, const LinkFrame *frame,
+                             const char *text)
+{
+    write_frame(stream, frame, text);
+    stream_shutdown(stream);
+}
+
 /* More than a test may bring, whatever the peer goes on to send. */
 static void test_load_is_bounded(void)
 {
@@ -156,7 +164,7 @@ static void test_load_is_bounded(void)
     Pairs pairs;
 
     pairs_open(&pairs, 1);
-    write_frame(pairs.a[0], &frame, "abc");
+    write_last_frame(pairs.a[0], &frame, "abc");
     fails_with(start(pairs.b, 1, false, 2),
                "got more than 2 bytes, which is all that is allowed");
     pairs_close(&pairs, 1);
@@ -168,7 +176,7 @@ static void test_load_refuses_other_frames(void)
     Pairs pairs;
 
     pairs_open(&pairs, 1);
-    write_frame(pairs.a[0], &frame, "");
+    write_last_frame(pairs.a[0], &frame, "");
     fails_with(start(pairs.b, 1, false, 100),
                "got a PING frame, which a test's bulk lane does not carry");
     pairs_close(&pairs, 1);
@@ -182,7 +190,7 @@ static void test_load_refuses_gaps(void)
     pairs_open(&pairs, 1);
     write_frame(pairs.a[0], &frame, "abc");
     frame.sequence = 4;
-    write_frame(pairs.a[0], &frame, "def");
+    write_last_frame(pairs.a[0], &frame, "def");
     fails_with(start(pairs.b, 1, false, 100),
                "got a TEST frame with offset 4, expected 3");
     pairs_close(&pairs, 1);
