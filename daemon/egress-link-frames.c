@@ -25,7 +25,7 @@ struct EgressLinkFrames {
     GMutex lock;                /* guards all below; the exchange's is not taken
                                    under it */
     GCond room;                 /* for the next number */
-    GCond work;                 /* for lanes */
+    GCond work[LINK_LANES_MAX]; /* of each lane: a frame for it, or stopping */
     bool stopping;
     uint64_t epoch_frames;      /* of the epoch being sent */
     uint64_t next_number;
@@ -60,7 +60,9 @@ EgressLinkFrames *egress_link_frames_new(Exchange *exchange, uint64_t window)
     g_queue_init(&self->again);
     g_mutex_init(&self->lock);
     g_cond_init(&self->room);
-    g_cond_init(&self->work);
+    for (unsigned i = 0; i < LINK_LANES_MAX; i++) {
+        g_cond_init(&self->work[i]);
+    }
     return self;
 }
 
@@ -87,7 +89,9 @@ void egress_link_frames_free(EgressLinkFrames *self)
     }
     g_queue_clear(&self->fresh);
     g_queue_clear(&self->again);
-    g_cond_clear(&self->work);
+    for (unsigned i = 0; i < LINK_LANES_MAX; i++) {
+        g_cond_clear(&self->work[i]);
+    }
     g_cond_clear(&self->room);
     g_mutex_clear(&self->lock);
     g_free(self->table);
@@ -99,7 +103,9 @@ void egress_link_frames_stop(EgressLinkFrames *self)
     g_mutex_lock(&self->lock);
     self->stopping = true;
     g_cond_broadcast(&self->room);
-    g_cond_broadcast(&self->work);
+    for (unsigned i = 0; i < LINK_LANES_MAX; i++) {
+        g_cond_signal(&self->work[i]);
+    }
     g_mutex_unlock(&self->lock);
 }
 
@@ -151,6 +157,17 @@ static bool has_room(EgressLinkFrames *self, uint64_t cost)
            self->fresh.length < FRESH_MAX;
 }
 
+/*
+ * The one that is to take the next frame, and no other; having taken it, that wakes
+ * the next one if there is more.
+ */
+static void wake_lane(EgressLinkFrames *self)
+{
+    if (self->waiting != 0) {
+        g_cond_signal(&self->work[__builtin_ctzll(self->waiting)]);
+    }
+}
+
 static void number_frame(EgressLinkFrames *self, EgressLinkFrame *frame)
 {
     frame->frame.sequence = self->next_number++;
@@ -160,7 +177,7 @@ static void number_frame(EgressLinkFrames *self, EgressLinkFrame *frame)
     self->in_flight += frame->cost;
     self->table[frame->frame.sequence % self->capacity] = frame;
     g_queue_push_tail(&self->fresh, frame);
-    g_cond_broadcast(&self->work);
+    wake_lane(self);
 }
 
 bool egress_link_frames_add(EgressLinkFrames *self, Packet *packet,
@@ -211,7 +228,7 @@ void egress_link_frames_set_lanes(EgressLinkFrames *self, unsigned n)
 {
     g_mutex_lock(&self->lock);
     self->n_lanes = n;
-    g_cond_broadcast(&self->work);
+    wake_lane(self);
     g_mutex_unlock(&self->lock);
 }
 
@@ -242,11 +259,11 @@ EgressLinkFrame *egress_link_frames_take(EgressLinkFrames *self, unsigned lane,
     while (!self->stopping &&
            !(is_first_waiting(self, bit) && is_wanted(self, bit) &&
              (frame = pop(self))) &&
-           g_cond_wait_until(&self->work, &self->lock, until_us)) {
+           g_cond_wait_until(&self->work[lane], &self->lock, until_us)) {
     }
     self->waiting &= ~bit;
     if (self->fresh.length > 0 || self->again.length > 0) {
-        g_cond_broadcast(&self->work);
+        wake_lane(self);
     }
     if (frame) {
         frame->refs++;
@@ -310,7 +327,7 @@ static void requeue(EgressLinkFrames *self, unsigned lane)
             g_queue_insert_sorted(&self->again, frame, compare_numbers, NULL);
         }
     }
-    g_cond_broadcast(&self->work);
+    wake_lane(self);
 }
 
 void egress_link_frames_lost(EgressLinkFrames *self, unsigned lane,
