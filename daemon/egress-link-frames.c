@@ -330,6 +330,20 @@ static void requeue(EgressLinkFrames *self, unsigned lane)
     wake_lane(self);
 }
 
+bool egress_link_frames_is_idle(EgressLinkFrames *self, unsigned lane)
+{
+    bool idle = true;
+
+    g_mutex_lock(&self->lock);
+    for (uint64_t n = self->acked; idle && n < self->next_number; n++) {
+        const EgressLinkFrame *frame = self->table[n % self->capacity];
+
+        idle = !frame->begun || frame->queued || frame->lane != lane;
+    }
+    g_mutex_unlock(&self->lock);
+    return idle;
+}
+
 void egress_link_frames_lost(EgressLinkFrames *self, unsigned lane,
                              EgressLinkFrame *frame)
 {

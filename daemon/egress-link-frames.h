@@ -66,6 +66,8 @@ void egress_link_frames_written(EgressLinkFrames *self, EgressLinkFrame *frame);
  * @frame (may be NULL): the one that it still has. */
 void egress_link_frames_lost(EgressLinkFrames *self, unsigned lane,
                              EgressLinkFrame *frame);
+/* Nothing that @lane has sent waits for the peer. */
+bool egress_link_frames_is_idle(EgressLinkFrames *self, unsigned lane);
 /* The peer has handed on all below @number, and @ahead bytes (as they count against
  * the window) of the rest. */
 bool egress_link_frames_ack(EgressLinkFrames *self, uint64_t number,

@@ -198,6 +198,30 @@ unsigned egress_link_lanes_get(EgressLinkLanes *self, EgressLinkLane *ret,
     return n;
 }
 
+bool egress_link_lanes_get_one(EgressLinkLanes *self, unsigned lane,
+                               EgressLinkLane *ret)
+{
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    ok = lane < self->n;
+    if (ok) {
+        egress_link_writer_get(self->writers[lane], ret);
+    }
+    g_mutex_unlock(&self->lock);
+    return ok;
+}
+
+void egress_link_lanes_remake(EgressLinkLanes *self, unsigned lane,
+                              unsigned n_paths)
+{
+    g_mutex_lock(&self->lock);
+    if (lane < self->n) {
+        egress_link_writer_remake(self->writers[lane], n_paths);
+    }
+    g_mutex_unlock(&self->lock);
+}
+
 unsigned egress_link_lanes_get_wanted(EgressLinkLanes *self)
 {
     unsigned wanted;

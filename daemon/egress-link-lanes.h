@@ -31,6 +31,12 @@ void egress_link_lanes_free(EgressLinkLanes *self);
 /* At most @max entries; returns how many lanes there are. */
 unsigned egress_link_lanes_get(EgressLinkLanes *self, EgressLinkLane *ret,
                                unsigned max);
+/* False: there is no such lane. */
+bool egress_link_lanes_get_one(EgressLinkLanes *self, unsigned lane,
+                               EgressLinkLane *ret);
+/* As egress_link_writer_remake(). */
+void egress_link_lanes_remake(EgressLinkLanes *self, unsigned lane,
+                              unsigned n_paths);
 /* How many are sent on; the rest stand by. */
 unsigned egress_link_lanes_get_wanted(EgressLinkLanes *self);
 /* How many shall each have a packet in hand; 0: no more than fill the line. */

@@ -17,7 +17,11 @@
 #include "wire/crc32c.h"
 #include "wire/error.h"
 
-enum { LOOK_MS = 250 };
+enum {
+    LOOK_MS = 250,
+    SETTLE_MS = 2000,           /* for the peer to have all of a lane that moves */
+    SETTLE_LOOK_US = 5000,
+};
 
 struct EgressLinkWriter {
     EgressLinkWriterSetup setup;        /* constant, but for .stream */
@@ -34,6 +38,7 @@ struct EgressLinkWriter {
     Stream *stream;             /* owned; NULL: none now.  Only the thread replaces
                                    it, others may shut it */
     unsigned generation;        /* of the next connection */
+    unsigned home_of;           /* go back, with so many paths; 0: stay */
     int64_t down_since_us;      /* without a stream */
     EgressLinkLane stats;
     uint64_t wire_bytes_before;
@@ -216,7 +221,18 @@ static void note_up(EgressLinkWriter *self, Stream *stream)
 
     self->stream = stream;
     self->stats.up = true;
+    self->stats.path = stream_get_path(stream);
     g_strlcpy(self->stats.address, address, sizeof(self->stats.address));
+}
+
+static void note_connected(EgressLinkWriter *self, Stream *stream, bool again)
+{
+    g_mutex_lock(&self->lock);
+    note_up(self, stream);
+    self->stats.resumes += again;
+    g_mutex_unlock(&self->lock);
+    g_free(self->peer);
+    self->peer = g_strdup(stream_get_peer(stream));
 }
 
 /* Until it is time for the next attempt; false: stopped. */
@@ -245,12 +261,7 @@ static bool try_connect(EgressLinkWriter *self)
         log_debug(NULL, "%s", error->message);
         return false;
     }
-    g_mutex_lock(&self->lock);
-    note_up(self, stream);
-    self->stats.resumes += generation > 0;
-    g_mutex_unlock(&self->lock);
-    g_free(self->peer);
-    self->peer = g_strdup(stream_get_peer(stream));
+    note_connected(self, stream, generation > 0);
     log_info(NULL, "link to %s: bulk lane %u is %s", self->peer,
              self->setup.number, generation > 0 ? "back" : "up");
     return true;
@@ -273,6 +284,71 @@ static bool ensure_connected(EgressLinkWriter *self)
         }
     }
     return true;
+}
+
+/* ---- going back to its own path ------------------------------------------------------- */
+
+static unsigned take_home_of(EgressLinkWriter *self)
+{
+    unsigned n_paths;
+
+    g_mutex_lock(&self->lock);
+    n_paths = self->home_of;
+    self->home_of = 0;
+    g_mutex_unlock(&self->lock);
+    return n_paths;
+}
+
+/* The far end closes the connection when it takes the next, so let it read this one
+ * first: nothing is to be sent again. */
+static bool settle(EgressLinkWriter *self)
+{
+    int64_t until_us = g_get_monotonic_time() + SETTLE_MS * 1000LL;
+
+    while (!egress_link_frames_is_idle(self->setup.frames, self->setup.number)) {
+        if (is_stopping(self) || g_get_monotonic_time() > until_us) {
+            return false;
+        }
+        g_usleep(SETTLE_LOOK_US);
+    }
+    return true;
+}
+
+/* The generation says which path it is: the next one that leads home. */
+static void move_home(EgressLinkWriter *self, unsigned n_paths)
+{
+    g_autoptr(GError) error = NULL;
+    Stream *stream, *old;
+    unsigned generation;
+
+    if (!self->setup.connect || !settle(self)) {
+        return;
+    }
+    generation = (self->generation + n_paths - 1) / n_paths * n_paths;
+    self->generation = generation + 1;
+    stream = self->setup.connect(self->setup.number, generation,
+                                 self->cancellable, self->setup.connect_data,
+                                 &error);
+    if (!stream) {
+        log_debug(NULL, "%s", error->message);
+        return;
+    }
+    g_mutex_lock(&self->lock);
+    old = g_steal_pointer(&self->stream);
+    self->wire_bytes_before += stream_get_wire_bytes_out(old);
+    g_mutex_unlock(&self->lock);
+    stream_free(old);
+    note_connected(self, stream, true);
+}
+
+void egress_link_writer_remake(EgressLinkWriter *self, unsigned n_paths)
+{
+    g_mutex_lock(&self->lock);
+    self->home_of = n_paths;
+    if (n_paths == 0 && self->stream) {
+        stream_shutdown(self->stream);
+    }
+    g_mutex_unlock(&self->lock);
 }
 
 /* ---- the thread ---------------------------------------------------------------------- */
@@ -322,8 +398,13 @@ static void *writer_thread(void *data)
     EgressLinkWriter *self = data;
 
     while (ensure_connected(self)) {
-        EgressLinkFrame *frame = take_frame(self);
+        unsigned home_of = take_home_of(self);
+        EgressLinkFrame *frame;
 
+        if (home_of > 0) {
+            move_home(self, home_of);
+        }
+        frame = take_frame(self);
         if (frame) {
             write_frame(self, frame);
         } else if (stream_is_hung_up(self->stream)) {
@@ -399,6 +480,8 @@ void egress_link_writer_get(EgressLinkWriter *self, EgressLinkLane *ret)
     if (self->stream && stream_tcp_get(self->stream, &tcp)) {
         ret->rtt_us = tcp.rtt_us;
         ret->retransmits += tcp.retransmits;
+        ret->stuck_ms = tcp.stuck_ms;
+        ret->rto_max_ms = tcp.rto_max_ms;
     }
     ret->down_ms = self->stats.up
                    ? 0 : (g_get_monotonic_time() - self->down_since_us) / 1000;

@@ -37,6 +37,10 @@ void egress_link_writer_shutdown(EgressLinkWriter *self);
 /* Joins the thread. */
 void egress_link_writer_free(EgressLinkWriter *self);
 
+/* Connect anew: on the way that is next, and others send what it has under way; or,
+ * with @n_paths above 0, back on its own one of them, with nothing under way.  Soon, and
+ * only if it can be had.  Any thread. */
+void egress_link_writer_remake(EgressLinkWriter *self, unsigned n_paths);
 void egress_link_writer_get(EgressLinkWriter *self, EgressLinkLane *ret);
 uint64_t egress_link_writer_get_wire_bytes(EgressLinkWriter *self);
 /* False: it is not up, or no TCP connection. */

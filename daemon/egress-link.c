@@ -19,6 +19,8 @@
 
 #include "daemon/egress-link-frames.h"
 #include "daemon/egress-link-lanes.h"
+#include "daemon/link-path.h"
+#include "daemon/link-watch.h"
 #include "daemon/uuid.h"
 #include "daemon/worker.h"
 
@@ -36,6 +38,8 @@ typedef struct {
     EgressLinkFrames *frames;
     EgressLinkLanes *lanes;
     LinkPacking packing;
+    const ConfigPeer *peer;
+    LinkWatch *watch;           /* NULL: none */
     GThread *dispatcher;
     MultifdGeometry geometry;   /* the dispatcher's */
     LinkReduction *reduction;   /* made by the dispatcher, then constant; NULL: none.
@@ -160,12 +164,87 @@ static bool on_ack(uint64_t bulk, uint64_t ahead, void *data, GError **error)
     return ok;
 }
 
+/* ---- watching over the lanes ------------------------------------------------------- */
+
+static bool get_watched_main(EgressLink *self, LinkWatchLane *ret)
+{
+    StreamTcp tcp;
+
+    *ret = (LinkWatchLane) { .up = false };
+    if (link_main_get_tcp(self->main, &tcp, &ret->path)) {
+        ret->up = true;
+        ret->stuck_ms = tcp.stuck_ms;
+        ret->patience_ms = tcp.rto_max_ms;
+    }
+    return true;
+}
+
+static bool get_watched(int lane, LinkWatchLane *ret, void *data)
+{
+    EgressLink *self = data;
+    EgressLinkLane now;
+
+    if (lane == LINK_WATCH_MAIN) {
+        return get_watched_main(self, ret);
+    }
+    if (!egress_link_lanes_get_one(self->lanes, lane, &now)) {
+        return false;
+    }
+    *ret = (LinkWatchLane) {
+        .up = now.up,
+        .path = now.path,
+        .stuck_ms = now.stuck_ms,
+        .patience_ms = now.rto_max_ms,
+    };
+    return true;
+}
+
+static void remake(int lane, bool home, void *data)
+{
+    EgressLink *self = data;
+
+    if (lane == LINK_WATCH_MAIN) {
+        link_main_break(self->main, g_error_new(
+            STREAM_ERROR, STREAM_ERROR_IO, "TCP sends in vain on a path that is "
+            "good"));
+        return;
+    }
+    egress_link_lanes_remake(self->lanes, lane,
+                             home ? link_path_get_count(self->peer) : 0);
+}
+
+/* Not while the guest stands still: what is left of it is to go at once. */
+static bool may_move(void *data)
+{
+    EgressLink *self = data;
+    g_autofree ExchangeSnapshot *now = g_new(ExchangeSnapshot, 1);
+
+    exchange_get_snapshot(self->exchange, now);
+    return !now->opaque && !now->shut && !now->postcopy;
+}
+
+static LinkWatch *make_watch(EgressLink *self)
+{
+    LinkWatchSetup setup = {
+        .peer = self->peer,
+        .get_lane = get_watched,
+        .remake_lane = remake,
+        .may_move = may_move,
+        .data = self,
+    };
+
+    return link_watch_new(&setup);
+}
+
 /* ---- life ------------------------------------------------------------------------- */
 
 static void shutdown_egress(Egress *egress)
 {
     EgressLink *self = (EgressLink *)egress;
 
+    if (self->watch) {
+        link_watch_shutdown(self->watch);
+    }
     if (self->limiter) {
         limiter_close(self->limiter);
     }
@@ -177,6 +256,7 @@ static void free_egress(Egress *egress)
 {
     EgressLink *self = (EgressLink *)egress;
 
+    link_watch_free(self->watch);
     link_main_set_ack_handler(self->main, NULL, NULL);
     g_thread_join(self->dispatcher);
     egress_link_lanes_free(self->lanes);
@@ -271,10 +351,12 @@ Egress *egress_link_new(const EgressLinkSetup *setup)
     self->main = setup->main;
     self->limiter = setup->limiter ? limiter_ref(setup->limiter) : NULL;
     self->packing = setup->packing;
+    self->peer = setup->peer;
     self->frames = egress_link_frames_new(setup->exchange, setup->window);
     self->lanes = make_lanes(self, setup);
     link_main_set_ack_handler(self->main, on_ack, self);
     self->dispatcher = worker_new("dispatcher", dispatcher_thread, self,
                                   exchange_get_cpu(self->exchange), NULL);
+    self->watch = self->peer && setup->connect ? make_watch(self) : NULL;
     return &self->base;
 }

@@ -13,6 +13,7 @@
 #ifndef DAEMON_EGRESS_LINK_H
 #define DAEMON_EGRESS_LINK_H
 
+#include "daemon/config.h"
 #include "daemon/egress.h"
 #include "daemon/exchange.h"
 #include "daemon/limiter.h"
@@ -46,6 +47,7 @@ typedef struct {
     EgressLinkConnect connect;  /* NULL: what breaks a lane fails the exchange */
     void *connect_data;
     LinkPacking packing;        /* as both ends agreed */
+    const ConfigPeer *peer;     /* lent; NULL: lanes stay as they are until they break */
 } EgressLinkSetup;
 
 /*
@@ -65,6 +67,8 @@ typedef struct {
     char address[EGRESS_LINK_ADDRESS_SIZE];     /* the far end's; "": not up */
     uint32_t rtt_us;            /* as TCP measures it; 0: unknown */
     uint64_t retransmits;       /* segments that TCP sent again */
+    unsigned path;              /* of the peer's; see link-path.h */
+    unsigned stuck_ms, rto_max_ms;      /* see StreamTcp */
 } EgressLinkLane;
 /* At most @max entries; returns how many lanes there are. */
 unsigned egress_link_get_lanes(Egress *egress, EgressLinkLane *ret, unsigned max);

@@ -102,6 +102,17 @@ bool link_main_is_heard(LinkMain *self)
     return heard;
 }
 
+bool link_main_get_tcp(LinkMain *self, StreamTcp *ret, unsigned *ret_path)
+{
+    bool ok;
+
+    g_mutex_lock(&self->lock);
+    ok = self->up && stream_tcp_get(self->stream, ret);
+    *ret_path = ok ? stream_get_path(self->stream) : 0;
+    g_mutex_unlock(&self->lock);
+    return ok;
+}
+
 unsigned link_main_get_generation(LinkMain *self)
 {
     unsigned generation;

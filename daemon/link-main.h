@@ -21,6 +21,7 @@
 #include <json-glib/json-glib.h>
 #include "daemon/exchange.h"
 #include "daemon/limiter.h"
+#include "daemon/stream-tcp.h"
 #include "daemon/stream.h"
 
 typedef struct LinkMain LinkMain;
@@ -115,6 +116,8 @@ void link_main_break(LinkMain *self, GError *error);
 /* Whether the peer has heard all that was said in control messages; true too where it
  * would not wait for more.  Of a lane that was shut. */
 bool link_main_is_heard(LinkMain *self);
+/* False: it is not up, or is no TCP connection. */
+bool link_main_get_tcp(LinkMain *self, StreamTcp *ret, unsigned *ret_path);
 /* Of the newest connection that was tried. */
 unsigned link_main_get_generation(LinkMain *self);
 

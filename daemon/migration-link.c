@@ -349,6 +349,7 @@ bool migration_link_open(Migration *self, unsigned lanes,
         .connect_data = self,
         .lanes_max = lanes == CONFIG_LANES_AUTO ? self->peer->lanes_max : 0,
         .packing = grant->packing,
+        .peer = self->peer,
     };
     LinkMainFlow flow = {
         .exchange = self->exchange,

@@ -7,6 +7,25 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#ifndef TCP_RTO_MAX_MS
+#define TCP_RTO_MAX_MS 44           /* linux/tcp.h */
+#endif
+
+enum {
+    STUCK_TIMEOUTS = 2,             /* once may be chance */
+    RTO_MAX_MS = 10 * 1000,         /* above that it is as good as none */
+};
+
+/* It is known where it can be set: Linux 6.15 on. */
+static unsigned get_rto_max_ms(int fd)
+{
+    int ms = 0;
+    socklen_t len = sizeof(ms);
+
+    return getsockopt(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, &ms, &len) == 0 &&
+           ms > 0 && ms <= RTO_MAX_MS ? ms : 0;
+}
+
 bool stream_tcp_get(const Stream *stream, StreamTcp *ret)
 {
     struct tcp_info info;
@@ -29,6 +48,9 @@ bool stream_tcp_get(const Stream *stream, StreamTcp *ret)
         .busy_us = info.tcpi_busy_time,
         .rwnd_limited_us = info.tcpi_rwnd_limited,
         .sndbuf_limited_us = info.tcpi_sndbuf_limited,
+        .stuck_ms = info.tcpi_retransmits >= STUCK_TIMEOUTS
+                    ? info.tcpi_last_ack_recv : 0,
+        .rto_max_ms = get_rto_max_ms(stream_get_fd(stream)),
     };
     if (len >= offsetof(struct tcp_info, tcpi_min_rtt) +
                sizeof(info.tcpi_min_rtt)) {        /* Linux 4.6 on */

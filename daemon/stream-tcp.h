@@ -20,6 +20,9 @@ typedef struct {
     uint64_t busy_us;           /* there was something to send, ... */
     uint64_t rwnd_limited_us;   /* ... and the receiver's window held it back */
     uint64_t sndbuf_limited_us; /* ... or our own buffer */
+    unsigned stuck_ms;          /* without a word from the peer, while it sends the same
+                                   again and again; 0: it does not */
+    unsigned rto_max_ms;        /* between two such; 0: as the kernel likes */
 } StreamTcp;
 
 /* False: it is no TCP connection.  Any thread. */

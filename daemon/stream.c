@@ -18,6 +18,7 @@ struct Stream {
     StreamSocket socket;
     StreamTls *tls;         /* set once, before the threads start */
     int got_end;            /* atomic; the reader saw the end of the stream */
+    unsigned path;          /* set before there are threads */
     StreamEndHandler end_handler;   /* NULL: none, or it was called */
     void *end_data;
 };
@@ -157,6 +158,16 @@ bool stream_is_hung_up(const Stream *self)
     struct pollfd pollfd = { .fd = stream_get_fd(self), .events = POLLRDHUP };
 
     return poll(&pollfd, 1, 0) > 0;
+}
+
+void stream_set_path(Stream *self, unsigned path)
+{
+    self->path = path;
+}
+
+unsigned stream_get_path(const Stream *self)
+{
+    return self->path;
 }
 
 int stream_get_fd(const Stream *self)

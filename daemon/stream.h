@@ -84,6 +84,9 @@ void stream_shutdown(Stream *self);
 bool stream_is_hung_up(const Stream *self);
 
 int stream_get_fd(const Stream *self);
+/* By which of several ways it goes, as who made it says; 0 if he does not. */
+void stream_set_path(Stream *self, unsigned path);
+unsigned stream_get_path(const Stream *self);
 const char *stream_get_peer(const Stream *self);
 gnutls_session_t stream_get_tls(const Stream *self);    /* NULL: plain */
 

@@ -2,6 +2,7 @@
 """Which way the lanes go, and how their packets are marked."""
 import re
 import subprocess
+import time
 
 from harness import Qemu, assert_migrated, case, check, wait_for
 from harness.relay import Relay
@@ -37,7 +38,7 @@ def lanes_of(daemon, *options):
 class TwoPaths:
     """Two relays to one listener: dc1 has both, and lanes take them in turn."""
 
-    def __init__(self, t, lanes=4, dead=None):
+    def __init__(self, t, lanes=4, dead=None, rate='60mbit'):
         self.relays = []
         self.t = t
 
@@ -48,7 +49,7 @@ class TwoPaths:
             more['paths'] = self.relays[1].address.replace('tcp:', '')
             return self.relays[0].address
 
-        more = {'rate': '60mbit', 'outage': '20s'}
+        more = {'rate': rate, 'outage': '20s'}
         self.src, self.dst = Qemu.source(t), Qemu.destination(t)
         # through has run when Sites looks into more.
         # On a busy machine nobody else than the relays shall take a lane for dead.
@@ -135,6 +136,41 @@ def query_peers_bound(t):
     first, second = paths_of(sites.dc1)
     check(first['bind'] == '127.0.0.77' and first['lanes'] == 0, 'got %s' % first)
     check(second == {'address': 'tcp:127.0.0.1:2', 'bind': 'lo', 'lanes': 0}, 'got %s' % second)
+
+
+@case('e2e/paths/comes-back', needs=['daemon', 'certtool'])
+def comes_back(t):
+    """Lanes go back to a path that is good again, one after the other, and lose nothing."""
+    scene = TwoPaths(t, rate='8mbit')
+    scene.relays[1].refuse = True
+    scene.relays[1].cut(reset=True)
+    wait_for(lambda: scene.counts() == [5, 0], lambda: 'all lanes over path 1: %s' % scene.counts(),
+             20)
+    scene.relays[1].refuse = False
+    scene.dc1.assert_says('bulk lane . goes back to it', 20)
+    resent = scene.dc1.migrations()[0]['link']['resent-bytes']
+    wait_for(lambda: scene.counts() == [3, 2], lambda: 'lanes 1 and 3 back: %s' % scene.counts(), 30)
+    lanes = scene.dc1.migrations()[0]['channels-out']
+    check([lane['resumes'] for lane in lanes] == [0, 2, 0, 2], 'lanes: %s' % lanes)
+    again = scene.dc1.migrations()[0]['link']['resent-bytes'] - resent
+    check(again == 0, 'sent %d bytes again to go back' % again)
+    scene.sites.client.json('limit', 'dc2', 'unlimited')
+    scene.assert_arrived()
+
+
+@case('e2e/paths/does-not-flap', needs=['daemon', 'certtool'], full=True)
+def does_not_flap(t):
+    """A path that takes connections and nothing else is tried again later and later."""
+    scene = TwoPaths(t, rate='8mbit')
+    scene.relays[1].refuse = True
+    scene.relays[1].cut(reset=True)
+    wait_for(lambda: scene.counts() == [5, 0], 'all lanes over path 1', 20)
+    time.sleep(20)                  # that time passes is what is tested
+    tries = scene.dc1.log_text().count('goes back to it')
+    check(1 <= tries <= 2, 'tried %d times in 20 s' % tries)
+    check(scene.counts() == [5, 0], 'lanes: %s' % scene.counts())
+    scene.sites.client.json('limit', 'dc2', 'unlimited')
+    scene.assert_arrived()
 
 
 @case('e2e/paths/all-dead', needs=['daemon', 'certtool'])

@@ -184,6 +184,7 @@ class Relay:
         with self.lock:
             c.pumps -= 1
             if c.pumps == 0:
+                c.open = False
                 c.client.close()
                 c.server.close()
 
