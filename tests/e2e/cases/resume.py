@@ -114,6 +114,19 @@ def one_lane(t, how):
     scene.dc1.assert_says('bulk lane . broke')
 
 
+@case('e2e/resume/one-lane-slow', needs=NEEDS, full=True)
+def one_lane_slow(t):
+    """One of eight at 1 % of its share: the others carry what it cannot."""
+    scene = Scene(t, lanes=8)
+    scene.flowing()
+    busy = max(scene.relay.connections[1:], key=lambda c: c.bytes_up)
+    before = busy.bytes_up, scene.relay.bytes_up()
+    scene.relay.slow[busy.number] = 60_000_000 // 8 // 8 // 100
+    scene.assert_arrived(resumed=False)
+    went, of = busy.bytes_up - before[0], scene.relay.bytes_up() - before[1]
+    check(went < of / 8, 'the slow lane carried %d of %d bytes' % (went, of))
+
+
 @case('e2e/resume/precopy/{how}-{seconds}s', needs=NEEDS, timeout=90, table=[
     dict(how=h, seconds=s) for h in ('cut', 'stall') for s in (1, 6)])
 def precopy(t, how, seconds):

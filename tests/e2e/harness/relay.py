@@ -82,6 +82,7 @@ class Relay:
         self.name = name
         self.target = target
         self.delay_s = 0            # before each chunk goes on
+        self.slow = {}              # connection number: bytes/s upwards
         self.refuse = False         # accept and close at once
         self.cut_after = None       # cut all when so many bytes went up in sum
         self.connections = []
@@ -167,6 +168,8 @@ class Relay:
                     break
                 if self.delay_s:
                     time.sleep(self.delay_s)
+                if direction == 'up' and c.number in self.slow:
+                    time.sleep(len(data) / self.slow[c.number])
                 self.flowing[direction].wait()
                 if direction == 'up':
                     data = self._count_up(c, data)
