@@ -382,9 +382,18 @@ static void lie_window_overrun(Victim *v)
 
 static void lie_unknown_type(Victim *v)
 {
-    uint8_t header[LINK_HEADER_SIZE] = { 12 };
+    uint8_t header[LINK_HEADER_SIZE] = { LINK_TYPE_LAST + 1 };
 
     g_assert_true(stream_write(v->peer_bulk[0], header, sizeof(header), NULL));
+}
+
+/* Of a link test, on a lane of a migration. */
+static void lie_test(Victim *v)
+{
+    static const uint8_t nothing[1];
+    LinkFrame frame = { .type = LINK_TEST, .length = sizeof(nothing) };
+
+    say(v->peer_bulk[0], &frame, nothing);
 }
 
 static void lie_wrong_lane_type(Victim *v)
@@ -655,7 +664,8 @@ static const Lie destination_lies[] = {
     { "more-than-said", lie_more_than_said, "EPOCH_END said frames: 1" },
     { "epoch-end-twice", lie_epoch_end_twice, "allowed for each: 1" },
     { "window-overrun", lie_window_overrun, "bytes not acknowledged" },
-    { "unknown-type", lie_unknown_type, "got type 12" },
+    { "unknown-type", lie_unknown_type, "got type 13" },
+    { "test-outside-a-test", lie_test, "got a TEST frame" },
     { "ping-on-bulk", lie_wrong_lane_type, "got a PING frame" },
     { "oversize", lie_oversize, "got length" },
     { "unknown-block", lie_unknown_block, "nothing" },
