@@ -192,14 +192,15 @@ bool exchange_wait_settle_needed(Exchange *self)
     return needed;
 }
 
-bool exchange_is_settled(Exchange *self)
+bool exchange_ended_early(Exchange *self)
 {
-    bool settled;
+    bool early;
 
     g_mutex_lock(&self->lock);
-    settled = self->settled || self->mode == EXCHANGE_MAIN_ONLY;
+    early = exchange_is_over(self) && !self->settled &&
+            self->mode != EXCHANGE_MAIN_ONLY;
     g_mutex_unlock(&self->lock);
-    return settled;
+    return early;
 }
 
 /* ---- inbound --------------------------------------------------------------- */

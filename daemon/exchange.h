@@ -118,8 +118,9 @@ void exchange_refuse_connection(Exchange *self, const GError *error);
  * caller gives connections under way a moment, then calls exchange_settle().
  */
 bool exchange_wait_settle_needed(Exchange *self);
-/* All connections of the source are known: N is settled, or there is main alone. */
-bool exchange_is_settled(Exchange *self);
+/* It is over, and before all connections of the source were known: more of them
+ * may be under way. */
+bool exchange_ended_early(Exchange *self);
 /* The channels that have joined are all; none: a main-only stream. */
 void exchange_settle(Exchange *self);
 

@@ -194,6 +194,20 @@ static bool take_locked(IngressQemu *self, Arrival *arrival,
     return true;
 }
 
+bool ingress_qemu_hold(Ingress *ingress, Arrival *arrival)
+{
+    IngressQemu *self = (IngressQemu *)ingress;
+    bool held;
+
+    g_mutex_lock(&self->lock);
+    held = !self->closed;
+    if (held) {
+        g_ptr_array_add(self->streams, g_steal_pointer(&arrival->stream));
+    }
+    g_mutex_unlock(&self->lock);
+    return held;
+}
+
 bool ingress_qemu_take(Ingress *ingress, Arrival *arrival, GError **error)
 {
     IngressQemu *self = (IngressQemu *)ingress;
@@ -207,6 +221,11 @@ bool ingress_qemu_take(Ingress *ingress, Arrival *arrival, GError **error)
 
     if (arrival->kind == ARRIVAL_PREEMPT) {
         return ingress_preempt_take(self->preempt, arrival, error);
+    }
+    if (arrival->kind == ARRIVAL_CHANNEL &&
+        exchange_ended_early(self->exchange) &&
+        ingress_qemu_hold(ingress, arrival)) {
+        return true;
     }
     if (arrival->kind == ARRIVAL_CHANNEL &&
         !exchange_join(self->exchange, &arrival->init, &reader.in,
@@ -225,13 +244,14 @@ bool ingress_qemu_take(Ingress *ingress, Arrival *arrival, GError **error)
  * A source begins to connect its channels when it has its main one.  QEMU 7.2 ends
  * by an assertion, and the guest with it, if it loses main while one of them is
  * under way (yank_register_function in util/yank.c: the instance is gone already).
- * So one that is refused early keeps main a moment longer; its guest runs.
+ * So one that is refused early keeps main a moment longer, and what else it connects
+ * (ingress_qemu_hold()); its guest runs.
  */
 static void let_source_connect(IngressQemu *self)
 {
     int64_t left_us;
 
-    if (exchange_is_settled(self->exchange)) {
+    if (!exchange_ended_early(self->exchange)) {
         return;
     }
     g_mutex_lock(&self->lock);

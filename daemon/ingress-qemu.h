@@ -19,5 +19,11 @@ Ingress *ingress_qemu_new(Exchange *exchange, Listener *listener);
  */
 bool ingress_qemu_take(Ingress *ingress, Arrival *arrival, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+/*
+ * A channel that came when the migration had failed, and the source had not
+ * connected all: it is closed together with main.  Takes arrival->stream if true;
+ * false: that has happened.
+ */
+bool ingress_qemu_hold(Ingress *ingress, Arrival *arrival);
 
 #endif

@@ -25,6 +25,18 @@ bool migration_take_arrival(Migration *self, Arrival *arrival, GError **error)
     return ok;
 }
 
+bool migration_hold_channel(Migration *self, Arrival *arrival)
+{
+    bool held;
+
+    g_mutex_lock(&self->lock);
+    held = self->ingress && self->exchange && arrival->kind == ARRIVAL_CHANNEL &&
+           exchange_ended_early(self->exchange) &&
+           ingress_qemu_hold(self->ingress, arrival);
+    g_mutex_unlock(&self->lock);
+    return held;
+}
+
 bool migration_may_be_preempt(Migration *self)
 {
     bool may_be;

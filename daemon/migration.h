@@ -116,6 +116,9 @@ void migration_sample_rate(Migration *self);
 /* Takes arrival->stream on success. */
 bool migration_take_arrival(Migration *self, Arrival *arrival, GError **error)
     G_GNUC_WARN_UNUSED_RESULT;
+/* The same of a channel for a migration that failed before its source had connected
+ * all, which is to be closed only with it; false: it is not of such a one. */
+bool migration_hold_channel(Migration *self, Arrival *arrival);
 /* A connection that says nothing may be the preempt channel of its source. */
 bool migration_may_be_preempt(Migration *self);
 /* A connection to its listener said what no QEMU says. */

@@ -151,6 +151,10 @@ static bool take_arrival(Arrival *arrival, void *data, GError **error)
     GError *failure = NULL;
 
     g_mutex_lock(&self->lock);
+    if (self->current && migration_hold_channel(self->current, arrival)) {
+        g_mutex_unlock(&self->lock);
+        return true;
+    }
     if (arrival->kind == ARRIVAL_PREEMPT) {
         migration = get_joinable(self, &failure);
     } else {

@@ -161,7 +161,7 @@ def comes_back(t):
 @case('e2e/paths/does-not-flap', needs=['daemon', 'certtool'], full=True)
 def does_not_flap(t):
     """A path that takes connections and nothing else is tried again later and later."""
-    scene = TwoPaths(t, rate='8mbit')
+    scene = TwoPaths(t, rate='3mbit')
     scene.relays[1].refuse = True
     scene.relays[1].cut(reset=True)
     wait_for(lambda: scene.counts() == [5, 0], 'all lanes over path 1', 20)
