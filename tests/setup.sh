@@ -36,6 +36,10 @@ is_installed() {
     dpkg-query -W -f '${db:Status-Status}' "$1" | grep -qx installed
 }
 
+have_browser() {
+    have chromium-headless-shell || have chromium || have google-chrome
+}
+
 libvirt_has_qemu() {
     find /usr/lib* -name libvirt_driver_qemu.so | grep -q .
 }
@@ -76,6 +80,11 @@ need_check() {
     need fish have fish
     need lintian have lintian
     need tshark have tshark
+    need chromium-headless-shell have_browser
+    need python3-prometheus-client python3 -c 'import prometheus_client'
+    need libvirt-clients have virsh
+    need libvirt-daemon have libvirtd
+    need libvirt-daemon-driver-qemu libvirt_has_qemu
     need_deb
 }
 

@@ -96,7 +96,7 @@ def tells(t, what, by_hand):
     if told_of(src) is None:
         way.sites.client.json('limit', 'dc2', 'unlimited')
         t.result(way.legs, '-', way.outcome())
-        raise Skip('a source QEMU from 8.2 on, which knows avail-switchover-bandwidth')
+        raise Skip('QEMU 8.2 for avail-switchover-bandwidth')
     wait_for(lambda: [m for m in way.sites.dc1.migrations() if m['state'] == 'active'],
              'the migration to be active', 20)
     check(0 < told_of(src) <= 2_500_000, 'at first: %d' % told_of(src))

@@ -82,20 +82,35 @@ def scrape(t):
              comparable(daemon.qmp.cmd('query-metrics')['text']), 'both to say the same', 5)
 
 
-@case('e2e/metrics-http/promtool', needs=['daemon'])
-def promtool(t):
-    """Prometheus' own reader of the text."""
+@case('e2e/metrics-http/prometheus', needs=['daemon'])
+def prometheus(t):
+    """Prometheus' own readers of both formats."""
     need_http(t)
-    if not shutil.which('promtool'):
-        raise Skip('promtool (Debian has it in the package prometheus)')
+    try:
+        from prometheus_client import parser
+        from prometheus_client.openmetrics import parser as openmetrics
+    except ImportError:
+        raise Skip('prometheus_client (Debian: python3-prometheus-client)') from None
     daemon = Daemon(t, 'd', ON)
-    _, text = get(daemon)
-    # It reads the older format, whose comments have the suffix; OpenMetrics' would be lint.
-    for text in (daemon.qmp.cmd('query-metrics', format='prometheus')['text'], text):
-        p = subprocess.run(['promtool', 'check', 'metrics'], input=text, capture_output=True,
-                           text=True, timeout=30)
-        t.log(p.stdout + p.stderr)
-        check(p.returncode != 1, 'promtool cannot read it: ' + p.stderr)
+    read = [{f.name: f.type for f in of.text_string_to_metric_families(text)} for of, text in (
+        (openmetrics, get(daemon)[1]),
+        (parser, daemon.qmp.cmd('query-metrics', format='prometheus')['text']))]
+    for families in read:
+        check(families.get('multiferry_build') == 'info' or
+              families.get('multiferry_build_info') == 'gauge', 'got %s' % families)
+    counters = [{n for n, kind in families.items() if kind == 'counter'} for families in read]
+    check(counters[0] == counters[1] != set(), 'counters: %s' % counters)
+    promtool_reads(t, daemon)
+
+
+def promtool_reads(t, daemon):
+    """Where it is installed; its package also starts a service."""
+    if not shutil.which('promtool'):
+        return
+    p = subprocess.run(['promtool', 'check', 'metrics'], capture_output=True, text=True, timeout=30,
+                       input=daemon.qmp.cmd('query-metrics', format='prometheus')['text'])
+    t.log(p.stdout + p.stderr)
+    check(p.returncode != 1, 'promtool cannot read it: ' + p.stderr)
 
 
 @case('e2e/metrics-http/nothing-else', needs=['daemon'])
