@@ -9,10 +9,15 @@
 /* Of an answer: base64 makes a third more, and a client may have 1 MiB waiting. */
 enum { READ_MAX = 384 * 1024 };
 
-static bool check_payload(Daemon *daemon, bool payload, GError **error)
+static bool check_payload(Daemon *daemon, Recorder *recorder, bool payload,
+                          GError **error)
 {
     g_autoptr(Config) config = daemon_ref_config(daemon);
 
+    if (!config->record_payload) {
+        /* It may have been permitted before a reload. */
+        recorder_stop_payload(recorder);
+    }
     if (payload && !config->record_payload) {
         g_set_error(error, QMP_CLASS, QMP_CLASS_GENERIC,
                     "argument 'payload': got true, allowed only with [daemon] "
@@ -66,6 +71,7 @@ static JsonNode *do_read_recording(QmpServerSession *session, JsonObject *args,
     const char *id = qmp_message_get_string(args, "id");
     g_autoptr(Migration) migration = registry_find(daemon->registry, id);
     bool payload = false;
+    Recorder *recorder;
     RecorderRead read;
     JsonNode *node;
     int64_t from;
@@ -77,15 +83,15 @@ static JsonNode *do_read_recording(QmpServerSession *session, JsonObject *args,
         return NULL;
     }
     qmp_message_get_bool(args, "payload", &payload);
-    if (!check_payload(daemon, payload, error) ||
+    recorder = migration_get_recorder(migration);
+    if (!check_payload(daemon, recorder, payload, error) ||
         !get_from(args, &from, error)) {
         return NULL;
     }
     if (payload && from == RECORDER_FROM_NOW) {
         log_begin(migration);
     }
-    read = recorder_read(migration_get_recorder(migration), from, payload,
-                         READ_MAX);
+    read = recorder_read(recorder, from, payload, READ_MAX);
     node = read_to_json(migration_get_id(migration), &read);
     g_byte_array_unref(read.data);
     return node;

@@ -10,6 +10,11 @@ enum {
     IDLE_US = 10 * G_USEC_PER_SEC,
 };
 
+typedef struct {
+    GByteArray *bytes;
+    bool payload;               /* for those only who ask for it */
+} Block;
+
 struct Recorder {
     gint active;                /* atomic: somebody reads */
 
@@ -17,10 +22,11 @@ struct Recorder {
     uint32_t page_size;
     bool payload;
     int64_t read_us;            /* the last time, monotonic */
+    int64_t payload_us;         /* ... by somebody who asked for payload */
     bool ended;
     GByteArray *head;           /* of the main channel, from its first byte on */
     bool head_done;
-    GQueue log;                 /* of GByteArray, a block each */
+    GQueue log;                 /* of Block */
     uint64_t begin, end;        /* positions of what the log holds */
     uint64_t numbers[MULTIFD_CHANNELS_MAX];     /* of packets, by channel */
 };
@@ -35,18 +41,19 @@ Recorder *recorder_new(void)
     return self;
 }
 
-static void free_block(GByteArray *block)
+static void free_block(Block *self)
 {
     /* It may hold guest memory. */
-    explicit_bzero(block->data, block->len);
-    g_byte_array_unref(block);
+    explicit_bzero(self->bytes->data, self->bytes->len);
+    g_byte_array_unref(self->bytes);
+    g_free(self);
 }
 
 static void drop_oldest(Recorder *self)
 {
-    GByteArray *block = g_queue_pop_head(&self->log);
+    Block *block = g_queue_pop_head(&self->log);
 
-    self->begin += block->len;
+    self->begin += block->bytes->len;
     free_block(block);
 }
 
@@ -87,10 +94,12 @@ static bool is_active(Recorder *self)
 static void append_locked(Recorder *self, const RecordingHeader *header,
                           const uint8_t *bytes, size_t len)
 {
-    GByteArray *block = g_byte_array_new();
+    Block *block = g_new0(Block, 1);
 
-    recording_append(block, header, g_get_real_time(), bytes, len);
-    self->end += block->len;
+    block->bytes = g_byte_array_new();
+    block->payload = header->kind == RECORDING_PAYLOAD;
+    recording_append(block->bytes, header, g_get_real_time(), bytes, len);
+    self->end += block->bytes->len;
     g_queue_push_tail(&self->log, block);
     while (self->end - self->begin > LOG_MAX) {
         drop_oldest(self);
@@ -260,34 +269,37 @@ static void begin_locked(Recorder *self, GByteArray *data)
     }
 }
 
-/* What the log has from @at on. */
-static void copy_locked(const Recorder *self, uint64_t at, size_t max,
-                        GByteArray *data)
+/* What the log has from @at on, for this reader; says where to read on. */
+static uint64_t copy_locked(const Recorder *self, uint64_t at, bool payload,
+                            size_t max, GByteArray *data)
 {
-    uint64_t position = self->begin;
+    uint64_t begin = self->begin;
 
     for (GList *item = self->log.head; item && data->len < max;
          item = item->next) {
-        const GByteArray *block = item->data;
+        const Block *block = item->data;
+        uint64_t end = begin + block->bytes->len;
 
-        if (at < position + block->len) {
-            size_t skip = at > position ? at - position : 0;
+        if (at < end && block->payload && !payload) {
+            at = end;
+        } else if (at < end) {
+            size_t len = MIN(end - at, max - data->len);
 
-            g_byte_array_append(data, block->data + skip,
-                                MIN(block->len - skip, max - data->len));
+            g_byte_array_append(data, block->bytes->data + (at - begin), len);
+            at += len;
         }
-        position += block->len;
+        begin = end;
     }
+    return at;
 }
 
-static void read_on_locked(Recorder *self, uint64_t from, size_t max,
-                           RecorderRead *ret)
+static void read_on_locked(Recorder *self, uint64_t from, bool payload,
+                           size_t max, RecorderRead *ret)
 {
     uint64_t at = CLAMP(from, self->begin, self->end);
 
     ret->dropped = at - MIN(from, at);
-    copy_locked(self, at, max, ret->data);
-    ret->next = at + ret->data->len;
+    ret->next = copy_locked(self, at, payload, max, ret->data);
     ret->ended = self->ended && ret->next == self->end;
 }
 
@@ -298,27 +310,41 @@ RecorderRead recorder_read(Recorder *self, int64_t from, bool payload,
 
     g_mutex_lock(&self->lock);
     self->read_us = g_get_monotonic_time();
-    self->payload = self->payload || payload;
     if (!self->ended) {
         g_atomic_int_set(&self->active, 1);
+    }
+    if (payload) {
+        self->payload_us = self->read_us;
+        self->payload = self->payload || !self->ended;
     }
     if (from < 0) {
         begin_locked(self, ret.data);
         ret.next = self->begin;
         ret.ended = self->ended && self->begin == self->end;
     } else {
-        read_on_locked(self, from, max, &ret);
+        read_on_locked(self, from, payload, max, &ret);
     }
     g_mutex_unlock(&self->lock);
     return ret;
 }
 
-void recorder_expire(Recorder *self)
+void recorder_stop_payload(Recorder *self)
 {
     g_mutex_lock(&self->lock);
-    if (g_get_monotonic_time() - self->read_us > IDLE_US) {
-        g_atomic_int_set(&self->active, 0);
+    self->payload = false;
+    g_mutex_unlock(&self->lock);
+}
+
+void recorder_expire(Recorder *self)
+{
+    int64_t now_us = g_get_monotonic_time();
+
+    g_mutex_lock(&self->lock);
+    if (now_us - self->payload_us > IDLE_US) {
         self->payload = false;
+    }
+    if (now_us - self->read_us > IDLE_US) {
+        g_atomic_int_set(&self->active, 0);
         clear_log(self);
     }
     g_mutex_unlock(&self->lock);
@@ -328,6 +354,7 @@ void recorder_finish(Recorder *self)
 {
     g_mutex_lock(&self->lock);
     self->ended = true;
+    self->payload = false;
     g_byte_array_set_size(self->head, 0);
     g_atomic_int_set(&self->active, 0);
     g_mutex_unlock(&self->lock);

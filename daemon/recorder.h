@@ -51,10 +51,13 @@ typedef struct {
 /*
  * At most @max bytes, but the beginning is always whole.  @from: RECORDER_FROM_NOW,
  * or the next of the last read.  @payload: record payloads of pages from now on.
+ * They are given to those only who ask for them; for others next skips them.
  */
 RecorderRead recorder_read(Recorder *self, int64_t from, bool payload,
                            size_t max);
-/* Now and then: stop if nobody reads. */
+/* Nobody may record payloads now: do not, until somebody asks who may. */
+void recorder_stop_payload(Recorder *self);
+/* Now and then: stop if nobody reads, and payloads if nobody asks for them. */
 void recorder_expire(Recorder *self);
 /* The migration is over. */
 void recorder_finish(Recorder *self);

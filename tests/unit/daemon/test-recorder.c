@@ -9,6 +9,8 @@
 
 enum { PAGE = 4096, MIB = 1024 * 1024 };
 
+static const char pattern[] = "what the guest knows";
+
 static void note(Recorder *recorder, unsigned number)
 {
     Packet packet = {
@@ -18,6 +20,7 @@ static void note(Recorder *recorder, unsigned number)
 
     g_strlcpy(packet.header.ramblock, "ram", sizeof(packet.header.ramblock));
     packet.header.normal_pages = 1;
+    memcpy(payload + PAGE / 2, pattern, sizeof(pattern));
     packet.payload = payload;
     recorder_note_packet(recorder, 1, &packet);
 }
@@ -141,6 +144,80 @@ static void test_large_stream(void)
     g_byte_array_unref(read.data);
 }
 
+static bool has_pattern(const RecorderRead *read)
+{
+    return memmem(read->data->data, read->data->len, pattern, sizeof(pattern));
+}
+
+/* Of two readers only the one who asks for it gets the guest's memory. */
+static void test_payload_of_another(void)
+{
+    g_autoptr(Recorder) recorder = recorder_new();
+    g_autoptr(GByteArray) joined = g_byte_array_new();
+    RecorderRead headers = read_some(recorder, RECORDER_FROM_NOW, MIB), read;
+    uint64_t begin = headers.next;
+
+    g_byte_array_unref(headers.data);
+    recorder_set_page_size(recorder, PAGE);
+    read = recorder_read(recorder, RECORDER_FROM_NOW, true, MIB);
+    g_byte_array_unref(read.data);
+    note(recorder, 0);
+    note(recorder, 1);
+    recorder_finish(recorder);
+
+    read = recorder_read(recorder, begin, true, MIB);
+    g_assert_true(has_pattern(&read));
+    g_assert_true(read.ended);
+    headers = read_some(recorder, begin, MIB);
+    g_assert_false(has_pattern(&headers));
+    g_assert_cmpuint(headers.dropped, ==, 0);
+    g_assert_cmpuint(headers.next, ==, read.next);
+    g_assert_true(headers.ended);
+    g_assert_cmpuint(headers.data->len, >, 2 * 1344);
+    g_assert_cmpuint(headers.data->len, <, 2 * 1344 + 200);
+    g_byte_array_unref(read.data);
+
+    /* Cut anywhere, what is skipped is skipped all the same. */
+    read.next = begin;
+    do {
+        read = read_some(recorder, read.next, 777);
+        g_assert_cmpuint(read.dropped, ==, 0);
+        g_byte_array_append(joined, read.data->data, read.data->len);
+        g_byte_array_unref(read.data);
+    } while (!read.ended);
+    g_assert_cmpmem(joined->data, joined->len, headers.data->data,
+                    headers.data->len);
+    g_byte_array_unref(headers.data);
+
+    /* Not from the middle of one either. */
+    for (uint64_t at = begin; at < headers.next; at += 500) {
+        read = read_some(recorder, at, MIB);
+        g_assert_false(has_pattern(&read));
+        g_byte_array_unref(read.data);
+    }
+}
+
+static void test_payload_stops(void)
+{
+    g_autoptr(Recorder) recorder = recorder_new();
+    RecorderRead read = recorder_read(recorder, RECORDER_FROM_NOW, true, MIB);
+    uint64_t begin = read.next;
+
+    g_byte_array_unref(read.data);
+    recorder_set_page_size(recorder, PAGE);
+    recorder_stop_payload(recorder);
+    note(recorder, 0);
+    read = recorder_read(recorder, begin, true, MIB);
+    g_assert_false(has_pattern(&read));
+    g_assert_cmpuint(read.data->len, >, 1344);
+    g_byte_array_unref(read.data);
+
+    note(recorder, 1);
+    read = recorder_read(recorder, read.next, true, MIB);
+    g_assert_true(has_pattern(&read));
+    g_byte_array_unref(read.data);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -150,5 +227,8 @@ int main(int argc, char **argv)
     g_test_add_func("/daemon/recorder/bounded", test_bounded);
     g_test_add_func("/daemon/recorder/ends", test_ends);
     g_test_add_func("/daemon/recorder/large-stream", test_large_stream);
+    g_test_add_func("/daemon/recorder/payload-of-another",
+                    test_payload_of_another);
+    g_test_add_func("/daemon/recorder/payload-stops", test_payload_stops);
     return g_test_run();
 }
