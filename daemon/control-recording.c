@@ -88,10 +88,11 @@ static JsonNode *do_read_recording(QmpServerSession *session, JsonObject *args,
         !get_from(args, &from, error)) {
         return NULL;
     }
-    if (payload && from == RECORDER_FROM_NOW) {
+    read = recorder_read(recorder, from, payload, READ_MAX);
+    if (read.payload_begun || (payload && from == RECORDER_FROM_NOW)) {
+        /* A client need not begin at the beginning; or it joins another. */
         log_begin(migration);
     }
-    read = recorder_read(recorder, from, payload, READ_MAX);
     node = read_to_json(migration_get_id(migration), &read);
     g_byte_array_unref(read.data);
     return node;

@@ -315,7 +315,8 @@ RecorderRead recorder_read(Recorder *self, int64_t from, bool payload,
     }
     if (payload) {
         self->payload_us = self->read_us;
-        self->payload = self->payload || !self->ended;
+        ret.payload_begun = !self->payload && !self->ended;
+        self->payload = !self->ended;
     }
     if (from < 0) {
         begin_locked(self, ret.data);

@@ -45,6 +45,7 @@ typedef struct {
     GByteArray *data;           /* of whole and cut blocks, in their order */
     uint64_t next;              /* read on from here */
     uint64_t dropped;           /* bytes that are gone before data */
+    bool payload_begun;         /* payloads are recorded since this read */
     bool ended;                 /* there is no more, and never will be */
 } RecorderRead;
 

@@ -366,6 +366,7 @@ def record_tshark(t):
         'peer dc2': {'rate': '40mbit', 'compression': 'none'}, 'daemon': {'record-payload': 'yes'}})
     sites.client.json('migrate', 'web1', '--to', 'dc2', '--detach')
     path, p = recorded(t, sites.client, 'web1.pcapng', ['--payload'])
+    sites.dc1.assert_says('memory is being recorded')
     assert_migrated(t, src, dst)
     _, err = p.communicate(timeout=60)
     check(p.returncode == 0, 'record: %s' % err)

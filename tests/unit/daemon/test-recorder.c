@@ -203,6 +203,7 @@ static void test_payload_stops(void)
     RecorderRead read = recorder_read(recorder, RECORDER_FROM_NOW, true, MIB);
     uint64_t begin = read.next;
 
+    g_assert_true(read.payload_begun);
     g_byte_array_unref(read.data);
     recorder_set_page_size(recorder, PAGE);
     recorder_stop_payload(recorder);
@@ -218,6 +219,41 @@ static void test_payload_stops(void)
     g_byte_array_unref(read.data);
 }
 
+/* Whoever switches payloads on is told so, from wherever he reads. */
+static void test_payload_begun(void)
+{
+    static const struct {
+        int64_t from;
+        bool payload, begun;
+    } reads[] = {
+        { RECORDER_FROM_NOW, false, false },
+        { 0, false, false },
+        { 0, true, true },
+        { 0, true, false },
+        { RECORDER_FROM_NOW, true, false },
+        { 0, false, false },
+        { 0, true, false },
+    };
+    g_autoptr(Recorder) recorder = recorder_new();
+    RecorderRead read;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(reads); i++) {
+        read = recorder_read(recorder, reads[i].from, reads[i].payload, MIB);
+        g_assert_true(read.payload_begun == reads[i].begun);
+        g_byte_array_unref(read.data);
+    }
+    recorder_stop_payload(recorder);
+    read = recorder_read(recorder, 0, true, MIB);
+    g_assert_true(read.payload_begun);
+    g_byte_array_unref(read.data);
+
+    /* Nothing is recorded after the end. */
+    recorder_finish(recorder);
+    read = recorder_read(recorder, 0, true, MIB);
+    g_assert_false(read.payload_begun);
+    g_byte_array_unref(read.data);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -230,5 +266,6 @@ int main(int argc, char **argv)
     g_test_add_func("/daemon/recorder/payload-of-another",
                     test_payload_of_another);
     g_test_add_func("/daemon/recorder/payload-stops", test_payload_stops);
+    g_test_add_func("/daemon/recorder/payload-begun", test_payload_begun);
     return g_test_run();
 }
