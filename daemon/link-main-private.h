@@ -71,6 +71,7 @@ struct LinkMain {
     Stream *next_stream;        /* destination side: the one to go on with */
     unsigned generation;        /* of the newest connection that was tried */
     bool heard;                 /* the peer has said something since attach */
+    int64_t heard_us;           /* when the last frame came */
     bool peer_ended;            /* the peer has said that it ends the lane */
     unsigned budget_ms;         /* how long to wait for a new one; 0: not at all */
     int64_t down_since_us;      /* while it is not up */

@@ -328,6 +328,9 @@ static bool read_frame(LinkMain *self, LinkFrame *frame, GError **error)
                     "the peer ended it");
         return false;
     }
+    g_mutex_lock(&self->lock);
+    self->heard_us = g_get_monotonic_time();
+    g_mutex_unlock(&self->lock);
     return true;
 }
 

@@ -16,7 +16,10 @@
 #include "daemon/link-lane.h"
 #include "wire/error.h"
 
-enum { CONNECT_MIN_MS = 50 };
+enum {
+    CONNECT_MIN_MS = 50,
+    ALIVE_US = 2000 * 1000,
+};
 
 void link_main_mark_down(LinkMain *self, GError *error)
 {
@@ -71,6 +74,22 @@ static bool outlives_connection(const LinkMain *self)
 
 /* ---- what is known from elsewhere -------------------------------------------------- */
 
+/* With the lock held.  A live peer says something at least every second. */
+static bool is_alive(const LinkMain *self)
+{
+    return self->up && g_get_monotonic_time() - self->heard_us < ALIVE_US;
+}
+
+bool link_main_is_alive(LinkMain *self)
+{
+    bool alive;
+
+    g_mutex_lock(&self->lock);
+    alive = is_alive(self);
+    g_mutex_unlock(&self->lock);
+    return alive;
+}
+
 void link_main_give_up(LinkMain *self, GError *error)
 {
     link_main_fail(self, error);
@@ -81,7 +100,8 @@ void link_main_break(LinkMain *self, GError *error)
     bool breaks;
 
     g_mutex_lock(&self->lock);
-    breaks = self->up && !link_main_is_over(self) && outlives_connection(self);
+    breaks = self->up && !is_alive(self) && !link_main_is_over(self) &&
+             outlives_connection(self);
     if (breaks) {
         link_main_mark_down(self, error);
     }
@@ -320,17 +340,22 @@ static unsigned install_locked(LinkMain *self, Stream *stream)
 static bool install(LinkMain *self, Stream *stream)
 {
     Stream *unused = stream;
+    g_autoptr(Stream) older = NULL;
     unsigned down_ms = 0;
     bool ok;
 
-    stream_set_timeouts(stream, self->dead_ms, self->dead_ms);
     g_mutex_lock(&self->lock);
     while (self->writing) {
         g_cond_wait(&self->changed, &self->lock);
     }
     ok = !link_main_is_over(self);
+    if (ok && self->next_stream) {      /* handed in while we waited */
+        older = stream;
+        stream = g_steal_pointer(&self->next_stream);
+    }
     if (ok) {
         unused = self->stream;
+        stream_set_timeouts(stream, self->dead_ms, self->dead_ms);
         down_ms = install_locked(self, stream);
     }
     g_mutex_unlock(&self->lock);

@@ -111,8 +111,11 @@ bool link_main_check_take(LinkMain *self, unsigned generation, GError **error)
  * waits for no connection.  Takes @error.  Any thread. */
 void link_main_give_up(LinkMain *self, GError *error);
 /* The connection is to be given up for another, as if it had broken, if the lane is to
- * outlive it.  Takes @error.  Any thread. */
+ * outlive it, and nothing has come over it lately.  Takes @error.  Any thread. */
 void link_main_break(LinkMain *self, GError *error);
+/* It is up, and the peer was heard over it within two seconds: who says elsewhere that
+ * there is nobody any more is mistaken, or somebody else.  Any thread. */
+bool link_main_is_alive(LinkMain *self);
 /* Whether the peer has heard all that was said in control messages; true too where it
  * would not wait for more.  Of a lane that was shut. */
 bool link_main_is_heard(LinkMain *self);

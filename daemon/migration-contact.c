@@ -10,7 +10,8 @@ enum { ENDED_MS = 3000 };   /* for a migration whose other end is gone to end he
 /* ---- a daemon that was started anew ------------------------------------------------ */
 
 /* Of the same peer another daemon may run another migration: two that have one
- * certificate are told apart by their names. */
+ * certificate are told apart by their names, and where these are one too, as of
+ * machines that were cloned, by the former still being heard. */
 static bool is_of_former(Migration *migration, const ConfigPeer *peer,
                          const char *name, const LinkInstance instance)
 {
@@ -19,7 +20,8 @@ static bool is_of_former(Migration *migration, const ConfigPeer *peer,
     g_mutex_lock(&migration->lock);
     former = migration_has_peer(migration, peer) && migration->link &&
              strcmp(migration->far.daemon, name) == 0 &&
-             link_instance_differs(migration->far.instance, instance);
+             link_instance_differs(migration->far.instance, instance) &&
+             !link_main_is_alive(migration->link);
     g_mutex_unlock(&migration->lock);
     return former;
 }
