@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "daemon/managed-convergence.h"
 
+#include "daemon/egress-link.h"
 #include "daemon/registry.h"
 #include "daemon/units.h"
 
@@ -59,7 +60,8 @@ static bool is_link_down(const Migration *migration)
     LinkMainOutage outage;
 
     link_main_get_outage(migration->link, &outage);
-    return outage.down;
+    return outage.down ||
+           (migration->egress && egress_link_get_down_ms(migration->egress) > 0);
 }
 
 /* Kept for the views. */

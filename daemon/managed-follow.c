@@ -16,7 +16,14 @@ enum {
     CANCEL_US = 5 * 1000 * 1000,
 };
 
-/* Stopped for the switchover, or paused by somebody: the run state tells. */
+/* Stopped for the switchover, or paused by an operator or of itself, as by a disk
+ * error: the run state tells (RunState in qapi/run-state.json). */
+static bool is_switchover(const char *status)
+{
+    return strcmp(status, "finish-migrate") == 0 ||
+           strcmp(status, "postmigrate") == 0;
+}
+
 static void note_stop(ManagedDriver *self, int64_t when_us)
 {
     g_autofree char *status = NULL;
@@ -24,8 +31,8 @@ static void note_stop(ManagedDriver *self, int64_t when_us)
 
     if (qemu_query_status(self->client, &running, &status,
                           managed_qmp_ms(self), NULL, NULL) &&
-        strcmp(status, "paused") == 0) {
-        self->was_running = false;
+        !is_switchover(status)) {
+        self->was_running = running;
         return;
     }
     self->stopped_us = when_us;
