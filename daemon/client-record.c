@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "daemon/client-format.h"
 #include "daemon/units.h"
@@ -74,6 +75,24 @@ static ClientSessionExit write_blocks(Record *self)
     return code;
 }
 
+/* There is something to write: what the file held goes, and who else may read it. */
+static ClientSessionExit begin_output(const Record *self)
+{
+    struct stat st;
+
+    if (!output) {
+        return CLIENT_SESSION_OK;
+    }
+    /* The mode first, and only then what it is for. */
+    if (fstat(self->fd, &st) < 0 ||
+        (S_ISREG(st.st_mode) && (fchmod(self->fd, 0600) < 0 ||
+                                 ftruncate(self->fd, 0) < 0))) {
+        client_session_complain("record: %s: %s", output, g_strerror(errno));
+        return CLIENT_SESSION_FAILED;
+    }
+    return CLIENT_SESSION_OK;
+}
+
 static ClientSessionExit take_answer(Record *self, JsonObject *answer)
 {
     const char *text = client_format_get_string(answer, "data");
@@ -81,6 +100,9 @@ static ClientSessionExit take_answer(Record *self, JsonObject *answer)
     g_autofree uint8_t *data = NULL;
     gsize len = 0;
 
+    if (!self->begun && begin_output(self) != CLIENT_SESSION_OK) {
+        return CLIENT_SESSION_FAILED;
+    }
     data = g_base64_decode(text ? text : "", &len);
     if (dropped > 0) {
         g_byte_array_set_size(self->pending, 0);
@@ -136,6 +158,7 @@ static ClientSessionExit record(Record *self)
     return code;
 }
 
+/* As it was until the daemon has answered: a name may be wrong. */
 static int open_output(void)
 {
     int fd;
@@ -149,7 +172,7 @@ static int open_output(void)
         return dup(STDOUT_FILENO);
     }
     /* Headers say which memory a guest uses: for nobody else's eyes. */
-    fd = open(output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    fd = open(output, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) {
         client_session_complain("record: %s: %s", output, g_strerror(errno));
     }
@@ -175,7 +198,9 @@ ClientSessionExit client_record_run(ClientSession *session, char **args)
         self.pending = g_byte_array_new();
         recording_append_file_header(self.pending);
         code = record(&self);
-        report(&self);
+        if (self.written > 0) {
+            report(&self);
+        }
         g_byte_array_unref(self.pending);
         g_free(self.id);
         close(self.fd);

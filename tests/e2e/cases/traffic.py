@@ -328,6 +328,21 @@ def record_main_only(t):
     check_no_secrets(path, daemon.qmp.cmd('query-traffic', id=id))
 
 
+def check_output(t, client, path):
+    """What is there stays, until there is something to write; no other file is reached through a link."""
+    old, link = 'an older recording', os.path.join(t.dir, 'link')
+    with open(path, 'w') as f:
+        f.write(old)
+    os.chmod(path, 0o644)
+    os.symlink(path, link)
+    for id, name, says in (('nosuch', path, 'nosuch'), ('web1', link, 'link')):
+        code, _, err = client.run('record', id, '-o', name)
+        check(code != 0 and says in err and 'recorded' not in err, 'record %s: %d %s' % (id, code, err))
+        with open(path) as f:
+            check(f.read() == old, 'record %s: an older recording is lost' % id)
+    check(os.stat(path).st_mode & 0o777 == 0o644, 'the mode is another one, for nothing')
+
+
 @case('e2e/traffic/record', needs=NEEDS)
 def record(t):
     """Headers of a running migration at both ends; read back, each whole epoch is all there."""
@@ -335,6 +350,7 @@ def record(t):
     sites = Sites(t, src, dst, dc1={'peer dc2': {'rate': '60mbit'}})
     id = sites.client.json('migrate', 'web1', '--to', 'dc2', '--detach')[0]['id']
     clients = {d.name: Client(t, d) for d in (sites.dc1, sites.dc2)}
+    check_output(t, clients['dc1'], os.path.join(t.dir, 'dc1.pcapng'))
     recordings = {name: recorded(t, client, name + '.pcapng')
                   for name, client in clients.items()}
     code, _, err = clients['dc1'].run('record', 'web1', '-o', os.path.join(t.dir, 'no'), '--payload')
