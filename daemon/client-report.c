@@ -279,22 +279,39 @@ static char *format_span(JsonObject *epoch)
     return g_strdup_printf("%s + %s", begin, length);
 }
 
+static bool has_pages(JsonObject *epoch)
+{
+    return epoch && (client_format_get_number(epoch, "normal-pages") > 0 ||
+                     client_format_get_number(epoch, "zero-pages") > 0);
+}
+
+/* How it ended is what is asked for: of too many, the last. */
 static void add_epochs(GString *html, JsonObject *traffic)
 {
     static const char *const titles[] = {
         "epoch", "packets", "normal", "zero", "again", "payload", "time", NULL
     };
     JsonArray *epochs = client_format_get_array(traffic, "epochs");
-    unsigned shown = 0;
+    unsigned n = 0, skip;
 
+    for (unsigned i = 0; i < client_format_get_length(epochs); i++) {
+        n += has_pages(client_format_object_at(epochs, i));
+    }
+    skip = n > EPOCHS_SHOWN ? n - EPOCHS_SHOWN : 0;
     begin_section(html, "Epochs", "What lies between two SYNCs of all channels; "
                   "those without pages are left out.");
+    if (skip > 0) {
+        g_string_append_printf(html, "<p class=\"note\">The last %u of %u.</p>\n", n - skip, n);
+    }
     begin_table(html, titles);
-    for (unsigned i = 0; i < client_format_get_length(epochs) && shown < EPOCHS_SHOWN; i++) {
+    for (unsigned i = 0; i < client_format_get_length(epochs); i++) {
         JsonObject *epoch = client_format_object_at(epochs, i);
 
-        if (!epoch || client_format_get_number(epoch, "normal-pages") +
-                      client_format_get_number(epoch, "zero-pages") == 0) {
+        if (!has_pages(epoch)) {
+            continue;
+        }
+        if (skip > 0) {
+            skip--;
             continue;
         }
         g_string_append(html, "<tr>");
@@ -303,7 +320,6 @@ static void add_epochs(GString *html, JsonObject *traffic)
         add_pages(html, epoch);
         add_cell(html, format_span(epoch));
         g_string_append(html, "</tr>\n");
-        shown++;
     }
     end_table(html);
     end_section(html);

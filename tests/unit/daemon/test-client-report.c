@@ -68,6 +68,28 @@ static void test_strange_answers(void)
     }
 }
 
+/* Of many epochs the last are shown, and that there are more. */
+static void test_last_epochs(void)
+{
+    g_autoptr(GString) text = g_string_new("{\"epochs\":[");
+    g_autoptr(JsonObject) migration = parse("{}"), traffic = NULL;
+    g_autofree char *html = NULL;
+
+    for (unsigned i = 0; i < 140; i++) {
+        g_string_append_printf(text, "%s{\"epoch\":%u,\"packets\":1,"
+                               "\"normal-pages\":%u}", i ? "," : "", 5000 + i,
+                               i % 2);
+    }
+    g_string_append(text, "]}");
+    traffic = parse(text->str);
+    html = client_report_to_html(migration, traffic);
+    g_assert_nonnull(strstr(html, "The last 64 of 70."));
+    g_assert_null(strstr(html, "<td>5011</td>"));
+    g_assert_nonnull(strstr(html, "<td>5013</td>"));
+    g_assert_null(strstr(html, "<td>5014</td>"));
+    g_assert_nonnull(strstr(html, "<td>5139</td>"));
+}
+
 int main(int argc, char **argv)
 {
     setlocale(LC_ALL, "C.UTF-8");
@@ -75,5 +97,6 @@ int main(int argc, char **argv)
     g_test_add_func("/daemon/client-report/escapes", test_escapes);
     g_test_add_func("/daemon/client-report/strange-answers",
                     test_strange_answers);
+    g_test_add_func("/daemon/client-report/last-epochs", test_last_epochs);
     return g_test_run();
 }
