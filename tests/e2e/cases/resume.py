@@ -7,12 +7,13 @@ again than was under way.
 """
 import os
 import random
+import struct
 import threading
 import time
 
 from harness import Qemu, assert_migrated, assert_runs_at, assert_stayed, case, check, wait_for
 from harness.daemon import Daemon
-from harness.relay import Relay
+from harness.relay import Relay, connect
 from harness.sites import Sites
 
 NEEDS = ['daemon', 'certtool']
@@ -329,6 +330,26 @@ def restarted_source(t):
     check('has a migration already' not in dc1.migrations()[0].get('error', ''),
           dc1.migrations()[0].get('error'))
     assert_stays_at(scene.src, scene.dst)
+
+
+@case('e2e/resume/cloned-source', needs=NEEDS)
+def cloned_source(t):
+    """A second daemon with the name and the certificate of the first, whose migration goes on."""
+    scene = Scene(t)
+    scene.flowing()
+    listen = Daemon.path_of(t, 'clone', 'in.sock')
+    Daemon(t, 'clone', {
+        'daemon': {'name': 'dc1'}, 'tls': {'directory': scene.sites.directories['dc1']},
+        'peer dc2': {'address': scene.relay.address.replace('tcp:', ''), 'lanes': 2,
+                     'certificate-name': 'dc2'},
+        'tunnel web': {'listen': 'unix:' + listen, 'peer': 'dc2'}})
+    with connect('unix:' + listen) as main:
+        main.sendall(b'QEVM' + struct.pack('>I', 3))
+        main.settimeout(10)
+        check(main.recv(1) == b'', 'dc2 has no such tunnel, and took it')
+    check(scene.dc1.migrations_active() and scene.dc2.migrations_active(),
+          'a HELLO of the clone ended the migration of the first')
+    scene.assert_arrived(resumed=False)
 
 
 @case('e2e/resume/before-it-began', needs=NEEDS)
