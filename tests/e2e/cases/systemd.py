@@ -192,6 +192,18 @@ def watchdog(t):
     check('multiferryd 0' in site.client('status'), 'no answer on the socket')
 
 
+@case('e2e/systemd/bad-configuration', needs=NEEDS, timeout=240)
+def bad_configuration(t):
+    """It is as bad the next time: the service has failed and is not started again and again."""
+    site = Site(t, 'dc1', 0)
+    site.configure({'daemon': {'name': 'dc1', 'no-such-key': 'yes'}})
+    p = site.machine.call('systemctl', 'start', UNIT)
+    check(p.returncode != 0, 'it has started')
+    check(site.machine.show(UNIT, 'ExecMainStatus') == '2', 'another status')
+    check(site.state() == 'failed', 'it is %s' % site.state())
+    check(site.machine.show(UNIT, 'NRestarts') == '0', 'it was restarted')
+
+
 @case('e2e/systemd/who-may-command', needs=NEEDS, timeout=240)
 def access(t):
     """Started by the first who connects; only root and the group reach it."""
