@@ -146,7 +146,8 @@ static void test_large_stream(void)
 
 static bool has_pattern(const RecorderRead *read)
 {
-    return memmem(read->data->data, read->data->len, pattern, sizeof(pattern));
+    return read->data->len > 0 &&
+           memmem(read->data->data, read->data->len, pattern, sizeof(pattern));
 }
 
 /* Of two readers only the one who asks for it gets the guest's memory. */
